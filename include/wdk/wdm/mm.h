@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory: pages, memory descriptor lists, locking and mapping, contiguous memory.
+ *
+ *     MDL (48 bytes)                 PFN array, directly behind
+ *    +------+------+-----+----------+--------+--------+-----
+ *    | Next | Size | ... | StartVa  | PFN 0  | PFN 1  | ...     one for each page that the buffer touches
+ *    +------+------+-----+----------+--------+--------+-----
+ *
+ *     StartVa          StartVa + ByteOffset               StartVa + ByteOffset + ByteCount
+ *    |  page 0 ....... [ the buffer ...........|.................. ] ....... |
+ */
+#ifndef PINION_WDK_WDM_MM_H
+#define PINION_WDK_WDM_MM_H
+
+#include "../ntdef.h"
+#include "ke.h"
+#include "rtl.h"
+
+/* ---- Pages --------------------------------------------------------------------------------------------- */
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE  0x1000
+
+/* The start of the page that holds an address. Any IRQL. Doc: wdm/nf-wdm-page_align */
+#define PAGE_ALIGN(Va) ((PVOID)((ULONG_PTR)(Va) & ~(ULONG_PTR)(PAGE_SIZE - 1)))
+/* The offset of an address in its page. Any IRQL. Doc: wdm/nf-wdm-byte_offset */
+#define BYTE_OFFSET(Va) ((ULONG)((ULONG_PTR)(Va) & (PAGE_SIZE - 1)))
+/* How many pages so many bytes fill, the last one perhaps in part.
+   Any IRQL. Doc: wdm/nf-wdm-bytes_to_pages */
+#define BYTES_TO_PAGES(Size) (((Size) >> PAGE_SHIFT) + (((Size) & (PAGE_SIZE - 1)) != 0))
+/* A size rounded up to whole pages. Any IRQL. Doc: wdm/nf-wdm-round_to_pages */
+#define ROUND_TO_PAGES(Size) (((ULONG_PTR)(Size) + PAGE_SIZE - 1) & ~(ULONG_PTR)(PAGE_SIZE - 1))
+/* How many pages a range of addresses touches. Any IRQL. Doc: wdm/nf-wdm-address_and_size_to_span_pages */
+#define ADDRESS_AND_SIZE_TO_SPAN_PAGES(Va, Size) \
+    ((BYTE_OFFSET(Va) + (SIZE_T)(Size) + (PAGE_SIZE - 1)) >> PAGE_SHIFT)
+#define COMPUTE_PAGES_SPANNED(Va, Size)          ADDRESS_AND_SIZE_TO_SPAN_PAGES(Va, Size)
+#define IS_PAGE_ALIGNED(Va)                      (BYTE_OFFSET(Va) == 0)
+
+typedef ULONG_PTR PFN_NUMBER, *PPFN_NUMBER;
+typedef LONG_PTR  SPFN_NUMBER, *PSPFN_NUMBER;
+typedef ULONG     NODE_REQUIREMENT;
+
+#define PAGE_NOACCESS          0x01
+#define PAGE_READONLY          0x02
+#define PAGE_READWRITE         0x04
+#define PAGE_WRITECOPY         0x08
+#define PAGE_EXECUTE           0x10
+#define PAGE_EXECUTE_READ      0x20
+#define PAGE_EXECUTE_READWRITE 0x40
+#define PAGE_EXECUTE_WRITECOPY 0x80
+#define PAGE_GUARD             0x100
+#define PAGE_NOCACHE           0x200
+#define PAGE_WRITECOMBINE      0x400
+
+/* Doc: wdm/ne-wdm-_memory_caching_type */
+typedef enum _MEMORY_CACHING_TYPE {
+    MmNotMapped = -1,
+    MmNonCached = 0,
+    MmCached = 1,
+    MmWriteCombined = 2,
+    MmHardwareCoherentCached = 3,
+    MmNonCachedUnordered = 4,
+    MmUSWCCached = 5,
+    MmMaximumCacheType = 6
+} MEMORY_CACHING_TYPE;
+
+/* Doc: wdm/ne-wdm-_lock_operation */
+typedef enum _LOCK_OPERATION {
+    IoReadAccess,
+    IoWriteAccess,
+    IoModifyAccess
+} LOCK_OPERATION;
+
+typedef enum _MM_PAGE_PRIORITY {
+    LowPagePriority = 0,
+    NormalPagePriority = 16,
+    HighPagePriority = 32
+} MM_PAGE_PRIORITY;
+
+/* To be ORed into a MM_PAGE_PRIORITY. */
+#define MdlMappingNoWrite       0x80000000U
+#define MdlMappingNoExecute     0x40000000U
+#define MdlMappingWithGuardPtes 0x20000000U
+
+/* ---- The MDL ------------------------------------------------------------------------------------------- */
+
+#define MDL_MAPPED_TO_SYSTEM_VA     0x0001
+#define MDL_PAGES_LOCKED            0x0002
+#define MDL_SOURCE_IS_NONPAGED_POOL 0x0004
+#define MDL_ALLOCATED_FIXED_SIZE    0x0008
+#define MDL_PARTIAL                 0x0010
+#define MDL_PARTIAL_HAS_BEEN_MAPPED 0x0020
+#define MDL_IO_PAGE_READ            0x0040
+#define MDL_WRITE_OPERATION         0x0080
+#define MDL_LOCKED_PAGE_TABLES      0x0100
+#define MDL_PARENT_MAPPED_SYSTEM_VA MDL_LOCKED_PAGE_TABLES
+#define MDL_FREE_EXTRA_PTES         0x0200
+#define MDL_DESCRIBES_AWE           0x0400
+#define MDL_IO_SPACE                0x0800
+#define MDL_NETWORK_HEADER          0x1000
+#define MDL_MAPPING_CAN_FAIL        0x2000
+#define MDL_PAGE_CONTENTS_INVARIANT 0x4000
+#define MDL_ALLOCATED_MUST_SUCCEED  MDL_PAGE_CONTENTS_INVARIANT
+#define MDL_INTERNAL                0x8000
+
+/* Doc: wdm/ns-wdm-_mdl */
+typedef struct _MDL {
+    struct _MDL *Next;              /* the chain, NULL at its end */
+    CSHORT Size;                    /* header and PFN array in bytes, cut to 16 bits */
+    CSHORT MdlFlags;                /* MDL_* */
+    USHORT AllocationProcessorNumber;
+    USHORT Reserved;
+    struct _EPROCESS *Process;      /* whose pages are locked; NULL for system buffers */
+    PVOID MappedSystemVa;           /* valid with MDL_MAPPED_TO_SYSTEM_VA or MDL_SOURCE_IS_NONPAGED_POOL */
+    PVOID StartVa;                  /* page aligned */
+    ULONG ByteCount;
+    ULONG ByteOffset;               /* < PAGE_SIZE */
+} MDL, *PMDL, *PMDLX;
+C_ASSERT(sizeof(MDL) == 48);
+C_ASSERT(offsetof(MDL, Process) == 16 && offsetof(MDL, StartVa) == 32 && offsetof(MDL, ByteOffset) == 44);
+
+/* The address of the buffer in its own address space; drivers do ask it of MDLs whose StartVa is NULL, hence
+   a sum of integers. Any IRQL. Doc: wdm/nf-wdm-mmgetmdlvirtualaddress */
+#define MmGetMdlVirtualAddress(Mdl) ((PVOID)((ULONG_PTR)(Mdl)->StartVa + (Mdl)->ByteOffset))
+/* The length of the buffer in bytes. Any IRQL. Doc: wdm/nf-wdm-mmgetmdlbytecount */
+#define MmGetMdlByteCount(Mdl)      ((Mdl)->ByteCount)
+/* The offset of the buffer in its first page. Any IRQL. Doc: wdm/nf-wdm-mmgetmdlbyteoffset */
+#define MmGetMdlByteOffset(Mdl)     ((Mdl)->ByteOffset)
+/* The start of the buffer's first page. Any IRQL. Doc: wdm/nf-wdm-mmgetmdlvirtualaddress */
+#define MmGetMdlBaseVa(Mdl)         ((Mdl)->StartVa)
+/* The PFN array behind the header. Any IRQL. Doc: wdm/nf-wdm-mmgetmdlpfnarray */
+#define MmGetMdlPfnArray(Mdl)       ((PPFN_NUMBER)((Mdl) + 1))
+
+/* Make an MDL of the driver's own memory, MmSizeOfMdl bytes; Process and MappedSystemVa stay as they are.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mminitializemdl */
+static inline VOID MmInitializeMdl(PMDL MemoryDescriptorList, PVOID BaseVa, SIZE_T Length)
+{
+    const SIZE_T Pages = ADDRESS_AND_SIZE_TO_SPAN_PAGES(BaseVa, Length);
+
+    MemoryDescriptorList->Next = NULL;
+    MemoryDescriptorList->Size = (CSHORT)(sizeof(MDL) + sizeof(PFN_NUMBER) * Pages);
+    MemoryDescriptorList->MdlFlags = 0;
+    MemoryDescriptorList->StartVa = PAGE_ALIGN(BaseVa);
+    MemoryDescriptorList->ByteOffset = BYTE_OFFSET(BaseVa);
+    MemoryDescriptorList->ByteCount = (ULONG)Length;
+}
+
+EXTERN_C_START
+
+/* How many bytes an MDL for this range needs. Any IRQL. Doc: wdm/nf-wdm-mmsizeofmdl */
+NTKERNELAPI SIZE_T MmSizeOfMdl(PVOID Base, SIZE_T Length);
+
+/* Fill in the PFNs of a buffer in nonpaged memory.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmbuildmdlfornonpagedpool */
+NTKERNELAPI VOID MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList);
+
+/* Lock a buffer's pages and fill in their PFNs; if one refuses, raises STATUS_ACCESS_VIOLATION and locks none.
+   IRQL <= APC_LEVEL for pageable buffers, else <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmprobeandlockpages */
+NTKERNELAPI VOID MmProbeAndLockPages(PMDL MemoryDescriptorList, KPROCESSOR_MODE AccessMode,
+                                     LOCK_OPERATION Operation);
+
+/* Unlock the pages of an MDL; a system mapping of it goes too.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmunlockpages */
+NTKERNELAPI VOID MmUnlockPages(PMDL MemoryDescriptorList);
+
+#if NTDDI_VERSION >= NTDDI_WINXP
+/* Move the start of an MDL forward; pages passed are unlocked.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmadvancemdl */
+NTKERNELAPI NTSTATUS MmAdvanceMdl(PMDL Mdl, ULONG NumberOfBytes);
+#endif
+
+/* The system address of an MDL's buffer, mapped if it is not; NULL if that fails, or for a NULL MDL.
+   A macro on Windows, a function here. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmgetsystemaddressformdlsafe */
+NTKERNELAPI PVOID MmGetSystemAddressForMdlSafe(PMDL Mdl, ULONG Priority);
+
+/* Unmap a partial MDL that was mapped, so that IoBuildPartialMdl can use it again.
+   A macro on Windows, a function here. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmpreparemdlforreuse */
+NTKERNELAPI VOID MmPrepareMdlForReuse(PMDL Mdl);
+
+/* Map the pages of an MDL; UserMode mappings raise if they fail.
+   IRQL <= DISPATCH_LEVEL, <= APC_LEVEL for UserMode. Doc: wdm/nf-wdm-mmmaplockedpagesspecifycache */
+NTKERNELAPI PVOID MmMapLockedPagesSpecifyCache(PMDL MemoryDescriptorList, KPROCESSOR_MODE AccessMode,
+                                               MEMORY_CACHING_TYPE CacheType, PVOID RequestedAddress,
+                                               ULONG BugCheckOnFailure, ULONG Priority);
+
+/* Undo a mapping; of a user address, in the same process.
+   IRQL <= DISPATCH_LEVEL, <= APC_LEVEL for user addresses. Doc: wdm/nf-wdm-mmunmaplockedpages */
+NTKERNELAPI VOID MmUnmapLockedPages(PVOID BaseAddress, PMDL MemoryDescriptorList);
+
+/* ---- Addresses and contiguous memory ------------------------------------------------------------------- */
+
+/* The physical address behind a resident virtual one; 0 if there is none.
+   Any IRQL. Doc: ntddk/nf-ntddk-mmgetphysicaladdress */
+NTKERNELAPI PHYSICAL_ADDRESS MmGetPhysicalAddress(PVOID BaseAddress);
+
+/* Whether touching an address would not fault.
+   IRQL <= DISPATCH_LEVEL. Doc: ntddk/nf-ntddk-mmisaddressvalid */
+NTKERNELAPI BOOLEAN MmIsAddressValid(PVOID VirtualAddress);
+
+/* Allocate contiguous memory below an address.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatecontiguousmemory */
+NTKERNELAPI PVOID MmAllocateContiguousMemory(SIZE_T NumberOfBytes, PHYSICAL_ADDRESS HighestAcceptableAddress);
+
+/* Allocate contiguous memory in a range, with a cache type.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatecontiguousmemoryspecifycache */
+NTKERNELAPI PVOID MmAllocateContiguousMemorySpecifyCache(SIZE_T NumberOfBytes,
+                                                         PHYSICAL_ADDRESS LowestAcceptableAddress,
+                                                         PHYSICAL_ADDRESS HighestAcceptableAddress,
+                                                         PHYSICAL_ADDRESS BoundaryAddressMultiple,
+                                                         MEMORY_CACHING_TYPE CacheType);
+
+/* Free memory of MmAllocateContiguousMemory.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmfreecontiguousmemory */
+NTKERNELAPI VOID MmFreeContiguousMemory(PVOID BaseAddress);
+
+/* Free memory of MmAllocateContiguousMemorySpecifyCache.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmfreecontiguousmemoryspecifycache */
+NTKERNELAPI VOID MmFreeContiguousMemorySpecifyCache(PVOID BaseAddress, SIZE_T NumberOfBytes,
+                                                    MEMORY_CACHING_TYPE CacheType);
+
+EXTERN_C_END
+
+#endif /* PINION_WDK_WDM_MM_H */
