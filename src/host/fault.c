@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bad accesses: one SIGSEGV and SIGBUS handler that describes the access and asks its owner what to do.
+ *
+ * The handler runs on the faulting thread's own stack with both signals unblocked: its owner may leave it by siglongjmp
+ * to a point that saved no signal mask, and a fault inside it is a fault like any other. (ThreadSanitizer blocks
+ * signals around handlers whatever SA_NODEFER says, so they are unblocked by hand.)
+ */
+
+#include "host/host.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+static host_fault_fn   *owner;
+static struct sigaction before_segv;
+static struct sigaction before_bus;
+
+static void unblock_faults(void)
+{
+    sigset_t faults;
+
+    sigemptyset(&faults);
+    sigaddset(&faults, SIGSEGV);
+    sigaddset(&faults, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
+}
+
+#if defined(__x86_64__)
+
+enum { ERROR_WRITE = 1 << 1, ERROR_FETCH = 1 << 4 };       /* bits of the page-fault error code */
+
+static void describe(struct host_fault *fault, const siginfo_t *info, const ucontext_t *context)
+{
+    const greg_t error = context->uc_mcontext.gregs[REG_ERR];
+
+    fault->va = (uintptr_t)info->si_addr;
+    fault->ip = (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+    fault->frame = (uintptr_t)context->uc_mcontext.gregs[REG_RBP];
+    fault->access = error & ERROR_FETCH ? HOST_EXEC : error & ERROR_WRITE ? HOST_WRITE : HOST_READ;
+}
+
+#elif defined(__aarch64__)
+
+static void describe(struct host_fault *fault, const siginfo_t *info, const ucontext_t *context)
+{
+    fault->va = (uintptr_t)info->si_addr;
+    fault->ip = (uintptr_t)context->uc_mcontext.pc;
+    fault->frame = (uintptr_t)context->uc_mcontext.regs[29];
+    fault->access = fault->va == fault->ip ? HOST_EXEC : HOST_READ;
+}
+
+#else
+#error "fault.c: describe() is needed for this processor"
+#endif
+
+/* A restored default disposition ends the process at the same instruction, with the same signal. */
+static void chain(int signal, siginfo_t *info, void *context)
+{
+    const struct sigaction *before = signal == SIGBUS ? &before_bus : &before_segv;
+
+    if (before->sa_flags & SA_SIGINFO)
+        before->sa_sigaction(signal, info, context);
+    else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN)
+        before->sa_handler(signal);
+    else
+        sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+}
+
+static void on_fault(int signal, siginfo_t *info, void *context)
+{
+    const int saved_errno = errno;
+    struct host_fault fault;
+
+    unblock_faults();
+    describe(&fault, info, context);
+    if (info->si_code <= 0 || owner(&fault) == HOST_FAULT_CHAIN)
+        chain(signal, info, context);
+    errno = saved_errno;
+}
+
+int host_faults_install(host_fault_fn *handler)
+{
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+    owner = handler;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGSEGV, &action, &before_segv) != 0 || sigaction(SIGBUS, &action, &before_bus) != 0)
+        return -errno;
+    return 0;
+}
+
+void host_faults_remove(void)
+{
+    sigaction(SIGSEGV, &before_segv, NULL);
+    sigaction(SIGBUS, &before_bus, NULL);
+}
+
+#define UNINSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined"), noinline))
+
+UNINSTRUMENTED void host_probe_read(const volatile void *va)
+{
+    (void)*(const volatile uint8_t *)va;
+}
+
+/* An atomic OR of nothing: it needs write access and changes no byte, even while another thread writes it. */
+UNINSTRUMENTED void host_probe_write(volatile void *va)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("lock orb $0, %0" : "+m"(*(volatile uint8_t *)va)::"cc");
+#else
+    __atomic_fetch_or((volatile uint8_t *)va, 0, __ATOMIC_RELAXED);
+#endif
+}

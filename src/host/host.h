@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The host: everything Pinion asks of Linux, and the only folder that may ask it.
+ *
+ * Rules that hold for every function here:
+ *  - the result is 0 or -errno, unless the function cannot fail and returns nothing or a value;
+ *  - addresses and sizes of memory functions are multiples of the page size (4096);
+ *  - no function knows what a PFN, an MDL or an IRP is.
+ */
+#ifndef PINION_HOST_H
+#define PINION_HOST_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+enum { HOST_PAGE_SIZE = 4096 };
+
+/* What an access does, or what a mapping permits. */
+enum host_access { HOST_NONE = 0, HOST_READ = 1, HOST_WRITE = 2, HOST_EXEC = 4 };
+
+/* ---- memory.c: address space and the file that is RAM ---- */
+
+/* The memory file behind the machine's RAM. Sparse: an untouched page costs nothing and reads as zero. */
+struct host_ram {
+    int    fd;
+    size_t bytes;
+};
+
+int  host_ram_create(struct host_ram *ram, size_t bytes);
+void host_ram_destroy(struct host_ram *ram);
+int  host_ram_discard(const struct host_ram *ram, size_t off, size_t bytes);   /* the range reads as zero again */
+
+int  host_reserve(size_t bytes, void **base);           /* address space that faults on every access */
+int  host_table(size_t bytes, void **base);             /* zeroed memory for a sparse table; release with host_release */
+void host_release(void *base, size_t bytes);            /* undoes either */
+
+int  host_map(const struct host_ram *ram, size_t off, void *at, size_t bytes, unsigned access);
+int  host_revoke(void *at, size_t bytes);               /* a mapped range becomes reserved again */
+int  host_protect(void *at, size_t bytes, unsigned access);
+
+uint64_t host_calls(void);                              /* system calls that memory.c has made since the process began */
+
+/* ---- fault.c: bad accesses ---- */
+
+struct host_fault {
+    uintptr_t va;               /* the address touched */
+    uintptr_t ip;               /* the instruction that touched it */
+    uintptr_t frame;            /* its frame pointer, where a stack walk starts */
+    unsigned  access;           /* HOST_READ, HOST_WRITE or HOST_EXEC */
+};
+
+enum host_fault_verdict {
+    HOST_FAULT_RETRY,           /* the cause is removed: run the instruction again */
+    HOST_FAULT_CHAIN,           /* not ours: hand it to the handler that was there before */
+};
+
+/* Called on the faulting thread's own stack; may also leave by siglongjmp. */
+typedef enum host_fault_verdict host_fault_fn(const struct host_fault *fault);
+
+int  host_faults_install(host_fault_fn *handler);
+void host_faults_remove(void);
+
+/* Touch one byte that may fault, in a function that no sanitizer instruments: a load, or a locked OR of 0. */
+void host_probe_read(const volatile void *va);
+void host_probe_write(volatile void *va);
+
+/* ---- thread.c: threads, locks, time ---- */
+
+struct host_mutex {
+    pthread_mutex_t impl;
+};
+
+void host_mutex_init(struct host_mutex *mutex);
+void host_mutex_destroy(struct host_mutex *mutex);
+void host_mutex_lock(struct host_mutex *mutex);
+bool host_mutex_try_lock(struct host_mutex *mutex);
+void host_mutex_unlock(struct host_mutex *mutex);
+
+/* A gate that one thread waits at and any thread opens; it shuts again behind the waiter. */
+struct host_gate {
+    pthread_mutex_t lock;
+    pthread_cond_t  changed;
+    bool            open;
+};
+
+enum { HOST_FOREVER = -1 };
+
+void host_gate_init(struct host_gate *gate);
+void host_gate_destroy(struct host_gate *gate);
+void host_gate_open(struct host_gate *gate);
+bool host_gate_wait(struct host_gate *gate, int64_t timeout_ns);    /* false: the time ran out first */
+
+struct host_once {
+    pthread_once_t impl;
+};
+#define HOST_ONCE {PTHREAD_ONCE_INIT}
+
+void host_call_once(struct host_once *once, void (*routine)(void));
+
+struct host_thread {
+    pthread_t impl;
+};
+
+int  host_thread_start(struct host_thread *thread, void (*body)(void *context), void *context);
+void host_thread_join(struct host_thread *thread);
+void host_thread_yield(void);
+void host_thread_at_exit(void (*hook)(void));           /* hook runs on each thread that called host_thread_watch, as it ends */
+void host_thread_watch(void);
+void host_at_fork(void (*in_child)(void));
+void host_stack_bounds(uintptr_t *low, uintptr_t *high);    /* of the calling thread */
+unsigned host_cpus(void);
+
+void     host_sleep_ns(int64_t ns);
+uint64_t host_now_ns(void);                             /* monotonic */
+uint64_t host_cpu_ns(void);                             /* processor time of the whole process */
+uint64_t host_wall_100ns(void);                         /* since 1601-01-01, as Windows counts */
+
+/* ---- stack.c: call stacks ---- */
+
+/* Return addresses from the frame pointer `frame` outwards, first `ip` itself; how many were stored. */
+size_t host_stack_walk(uintptr_t ip, uintptr_t frame, uintptr_t *pcs, size_t max);
+
+/* "function (file:line)" for an address, or "module+0x1234" where nothing better is known. */
+void host_symbol(uintptr_t pc, char *text, size_t bytes);
+
+/* ---- file.c: the file or block device behind a disk ---- */
+
+struct host_file {
+    int      fd;
+    uint64_t bytes;
+    bool     writable;
+};
+
+int  host_file_open(struct host_file *file, const char *path, bool writable);
+void host_file_close(struct host_file *file);
+int  host_file_read(const struct host_file *file, uint64_t off, void *buffer, size_t bytes);      /* all of it */
+
+/* ---- aio.c: reads and writes in flight ---- */
+
+/*
+ * One scattered read or write. The caller owns the request and its segments until `done` runs; `result` is then
+ * the number of bytes moved, or -errno.
+ */
+struct host_io {
+    bool          write;
+    uint64_t      off;
+    struct iovec *segments;
+    unsigned      nsegments;            /* any number: aio.c splits at the kernel's limit of 1024 */
+    void        (*done)(struct host_io *io);
+    int64_t       result;
+    struct host_io *next;               /* aio.c's */
+    uint64_t      moved;                /* aio.c's: bytes of earlier parts */
+    unsigned      first;                /* aio.c's: first segment not yet moved */
+};
+
+struct host_aio;
+
+int         host_aio_create(struct host_aio **aio, const struct host_file *file, bool allow_uring);
+void        host_aio_destroy(struct host_aio *aio);     /* waits for what is in flight */
+void        host_aio_submit(struct host_aio *aio, struct host_io *io);
+const char *host_aio_engine(const struct host_aio *aio);            /* "io_uring" or "threads" */
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Call stacks: walked by frame pointer, named by libdw only when they are printed.
+ *
+ *      frame -> [ caller's frame ][ return address ]      addresses grow upwards, and so do frames
+ *
+ * A frame outside the thread's stack, or not above the one before it, ends the walk: code built without frame
+ * pointers shortens a stack and never breaks it.
+ */
+
+#include "host/host.h"
+
+#include <dlfcn.h>
+#include <elfutils/libdwfl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static _Thread_local uintptr_t stack_low;
+static _Thread_local uintptr_t stack_high;
+
+static bool is_frame(uintptr_t frame)
+{
+    if (stack_high == 0)
+        host_stack_bounds(&stack_low, &stack_high);
+    return frame % sizeof(uintptr_t) == 0 && frame >= stack_low && frame < stack_high - 2 * sizeof(uintptr_t);
+}
+
+__attribute__((no_sanitize("address", "thread")))
+size_t host_stack_walk(uintptr_t ip, uintptr_t frame, uintptr_t *pcs, size_t max)
+{
+    size_t n = 0;
+
+    if (max > 0)
+        pcs[n++] = ip;
+    while (n < max && is_frame(frame)) {
+        const uintptr_t *link = (const uintptr_t *)frame;
+        const uintptr_t outer = link[0];
+
+        if (link[1] == 0)
+            break;
+        pcs[n++] = link[1];
+        if (outer <= frame)
+            break;
+        frame = outer;
+    }
+    return n;
+}
+
+/* ---- names ---- */
+
+static char *debuginfo_path;
+
+static const Dwfl_Callbacks callbacks = {
+    .find_elf = dwfl_linux_proc_find_elf,
+    .find_debuginfo = dwfl_standard_find_debuginfo,
+    .debuginfo_path = &debuginfo_path,
+};
+
+static Dwfl *open_dwfl(void)
+{
+    Dwfl *dwfl = dwfl_begin(&callbacks);
+
+    if (dwfl == NULL)
+        return NULL;
+    dwfl_report_begin(dwfl);
+    if (dwfl_linux_proc_report(dwfl, getpid()) != 0 || dwfl_report_end(dwfl, NULL, NULL) != 0) {
+        dwfl_end(dwfl);
+        return NULL;
+    }
+    return dwfl;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash == NULL ? path : slash + 1;
+}
+
+static bool symbol_from_dwarf(Dwfl *dwfl, uintptr_t pc, char *text, size_t bytes)
+{
+    Dwfl_Module *module = dwfl_addrmodule(dwfl, pc);
+    const char *name = module == NULL ? NULL : dwfl_module_addrname(module, pc);
+    Dwfl_Line *line = module == NULL ? NULL : dwfl_module_getsrc(module, pc);
+    const char *file;
+    int number;
+
+    if (name == NULL)
+        return false;
+    file = line == NULL ? NULL : dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL);
+    if (file != NULL)
+        snprintf(text, bytes, "%s (%s:%d)", name, base_name(file), number);
+    else
+        snprintf(text, bytes, "%s", name);
+    return true;
+}
+
+static void symbol_from_loader(uintptr_t pc, char *text, size_t bytes)
+{
+    Dl_info info;
+
+    if (dladdr((const void *)pc, &info) == 0 || info.dli_fname == NULL)
+        snprintf(text, bytes, "0x%lx", (unsigned long)pc);
+    else
+        snprintf(text, bytes, "%s+0x%lx", base_name(info.dli_fname), (unsigned long)(pc - (uintptr_t)info.dli_fbase));
+}
+
+/* A return address belongs to the call before it, so the byte before it is the one that is named. */
+void host_symbol(uintptr_t pc, char *text, size_t bytes)
+{
+    Dwfl *dwfl = open_dwfl();
+
+    if (dwfl == NULL || !symbol_from_dwarf(dwfl, pc - 1, text, bytes))
+        symbol_from_loader(pc, text, bytes);
+    if (dwfl != NULL)
+        dwfl_end(dwfl);
+}
