@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pinion's host API: what a test, a fuzzer or a tool says to the simulated machine that its driver runs on.
+ *
+ * The driver's side is <wdm.h>, <ntddk.h> or <ntifs.h>. This header may follow one of them or stand alone: it then
+ * declares the few types it needs, and it redefines nothing. Constants such as PAGE_READWRITE come from <wdm.h>.
+ *
+ * There is one machine per process. The first Windows routine called boots it with the options of the environment
+ * variable PINION_OPTIONS ("key=value:key=value"); pinion_boot does so with options of the program's own:
+ *
+ *   verifier=on|off|0x...   the run-time verifier (on), or flags in Driver Verifier's numbering
+ *   ram=SIZE                usable memory, such as 512M or 8G (4G)
+ *   layout=scattered|linear how frame numbers follow each other (scattered)
+ *   windows=VERSION         2000, xp, 2003, vista, 2008, 7, 8, 8.1, 10 or 11 (10)
+ *   faults=catch|host       what an uncaught fault at a host address does: a bug check, or the handler before us (catch)
+ *   uring=on|off            whether disks may use io_uring (on)
+ *   seed=N                  chooses the scattering of frame numbers (1)
+ */
+#ifndef PINION_PINION_H
+#define PINION_PINION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef int                     NTSTATUS;
+typedef unsigned int            ULONG;
+typedef struct _EPROCESS       *PEPROCESS;
+typedef struct _DEVICE_OBJECT  *PDEVICE_OBJECT;
+typedef struct _DRIVER_OBJECT  *PDRIVER_OBJECT;
+typedef struct _FILE_OBJECT    *PFILE_OBJECT;
+
+#define PINION_API __attribute__((visibility("default")))
+
+/* ---- The machine ---- */
+
+/* Boot with these options; NULL: the environment's and the defaults. 0, -EALREADY when running, -EINVAL with a line on stderr, or another -errno. */
+PINION_API int pinion_boot(const char *options);
+
+/* Check for leaks, print the report, end the machine: the number of findings (warnings and leaks) since boot. */
+PINION_API unsigned pinion_shutdown(void);
+
+/* The exception that body raised, or STATUS_SUCCESS. Nests. The IRQL stays as the exception left it. */
+PINION_API NTSTATUS pinion_try(void (*body)(void *context), void *context);
+
+/* ---- Processes and their memory ---- */
+
+/* A new process with an empty address range; NULL when memory for it is refused. */
+PINION_API PEPROCESS pinion_process_create(const char *name);
+
+/* The calling thread's current process from here on; NULL: the one that the machine booted with. */
+PINION_API void pinion_process_attach(PEPROCESS process);
+
+/* End it and free its memory. Pages still locked: bug check 0x76. */
+PINION_API void pinion_process_exit(PEPROCESS process);
+
+/* Zeroed, page-aligned memory of the current process, protected PAGE_*; NULL when it cannot be had. */
+PINION_API void *pinion_user_alloc(size_t bytes, ULONG protection);
+
+/* Change the protection of whole pages of one allocation. Memory mapped there by a driver keeps its own. */
+PINION_API void pinion_user_protect(void *va, size_t bytes, ULONG protection);
+
+/* Free an allocation. Pages that are still locked live on, out of reach, until they are unlocked. */
+PINION_API void pinion_user_free(void *va);
+
+/* Make pages present until the next trim: call it before handing the address to a system call of your own. */
+PINION_API void pinion_user_resident(void *va, size_t bytes);
+
+/* Take away every pageable page that is not locked; how many. The next touch brings a page back. */
+PINION_API size_t pinion_trim(void);
+
+/* ---- Faults on demand ---- */
+
+/* The nth call of that routine from now fails as its page says; 0: none does. */
+PINION_API void pinion_fail(const char *ddi, unsigned nth);
+
+/* Each call whose number from now is a multiple of period fails; 0: none does. */
+PINION_API void pinion_fail_every(const char *ddi, unsigned period);
+
+/* ---- Counters ---- */
+
+/* What is alive now. */
+struct pinion_counters {
+    uint64_t live_mdls;                 /* MDLs of IoAllocateMdl and kin, not yet freed */
+    uint64_t locked_pages;              /* page locks held; a page locked twice counts twice */
+    uint64_t system_mappings;           /* mappings of MDLs into system space */
+    uint64_t system_pages_mapped;       /* their pages */
+    uint64_t host_calls;                /* memory system calls made for this process so far */
+    uint64_t outstanding_lists;         /* scatter/gather lists not yet given back */
+    uint64_t live_irps;                 /* IRPs of drivers and of the I/O manager, not yet freed */
+};
+PINION_API void pinion_counters(struct pinion_counters *out);
+
+/* What has happened since boot. */
+struct pinion_totals {
+    uint64_t mdls_allocated;            /* by IoAllocateMdl */
+    uint64_t partial_mdls_built;        /* by IoBuildPartialMdl */
+    uint64_t mdls_advanced;             /* by MmAdvanceMdl, with success */
+    uint64_t pages_locked;
+    uint64_t mappings_made;             /* into system space */
+    uint64_t irps_allocated;
+    uint64_t irps_completed;
+    uint64_t injected_failures;         /* of pinion_fail and pinion_fail_every */
+    uint64_t findings;                  /* warnings and leaks reported */
+};
+PINION_API void pinion_totals(struct pinion_totals *out);
+
+/* ---- Drivers, devices and requests ---- */
+
+/* Load a driver that is linked into this program: makes its driver object and calls its DriverEntry (a PDRIVER_INITIALIZE). */
+typedef NTSTATUS pinion_driver_entry(PDRIVER_OBJECT driver, void *registry_path);
+PINION_API NTSTATUS pinion_driver_load(const char *name, pinion_driver_entry *entry, PDRIVER_OBJECT *driver);
+
+/* Call the driver's AddDevice over the physical device, then send IRP_MN_START_DEVICE down the new stack. */
+PINION_API NTSTATUS pinion_driver_start(PDRIVER_OBJECT driver, PDEVICE_OBJECT physical_device);
+
+/* Send IRP_MN_REMOVE_DEVICE down the stack over the physical device: its drivers detach and delete their devices. */
+PINION_API NTSTATUS pinion_driver_remove(PDEVICE_OBJECT physical_device);
+
+/* Call the driver's unload routine, if it has one, and free its driver object. */
+PINION_API void pinion_driver_unload(PDRIVER_OBJECT driver);
+
+/* A disk backed by a file or block device. A read past its end is STATUS_END_OF_FILE, one across it is short. */
+enum pinion_disk_flags {
+    PINION_DISK_WRITABLE = 1,           /* without it, a write is STATUS_MEDIA_WRITE_PROTECTED */
+    PINION_DISK_PARTIAL  = 2,           /* transfers at most PINION_DISK_PARTIAL_BYTES a request, and says how many */
+};
+enum { PINION_DISK_PARTIAL_BYTES = 24 * 1024 };
+
+/* 0 or -errno of opening the file. */
+PINION_API int         pinion_disk_create(const char *path, unsigned flags, PDEVICE_OBJECT *disk);
+PINION_API void        pinion_disk_delete(PDEVICE_OBJECT disk);         /* after pinion_driver_remove; waits for what is in flight */
+PINION_API uint64_t    pinion_disk_bytes(PDEVICE_OBJECT disk);
+PINION_API const char *pinion_disk_engine(PDEVICE_OBJECT disk);         /* "io_uring" or "threads" */
+
+/* Open the top of a device's stack, as CreateFile does. The handle may be used by any thread. */
+PINION_API NTSTATUS pinion_open(PDEVICE_OBJECT device, PFILE_OBJECT *file);
+PINION_API void     pinion_close(PFILE_OBJECT file);
+
+/*
+ * One read or write by the current process, as ReadFile and WriteFile make it: the device's flags decide between
+ * buffered, direct and neither I/O. The request is the caller's; `status` and `information` hold when `done` runs, on
+ * any thread, at any IRQL up to DISPATCH_LEVEL.
+ */
+enum pinion_operation { PINION_READ, PINION_WRITE };
+struct pinion_request {
+    enum pinion_operation operation;
+    void     *buffer;
+    ULONG     bytes;
+    uint64_t  offset;
+    void    (*done)(struct pinion_request *request);
+    void     *context;                  /* the caller's */
+    NTSTATUS  status;
+    uint64_t  information;              /* bytes moved */
+};
+
+/* Start it: STATUS_PENDING or what it ended with, and `done` runs in either case. A buffer that refuses the access, or
+ * no memory for the request: that status, and `done` does not run. */
+PINION_API NTSTATUS pinion_submit(PFILE_OBJECT file, struct pinion_request *request);
+
+/* Start it and wait for its end; `done` is not used. */
+PINION_API NTSTATUS pinion_transfer(PFILE_OBJECT file, struct pinion_request *request);
+
+/* The I/O manager's device control, as DeviceIoControl makes it (all four methods): status; *information the bytes returned. */
+PINION_API NTSTATUS pinion_control(PFILE_OBJECT file, ULONG code, void *in, ULONG in_bytes, void *out, ULONG out_bytes,
+                                   uint64_t *information);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* Bug checks and warnings: the two ways in which a driver's mistake is told. */
+
+#include "ke/ke.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct {
+    ULONG       code;
+    const char *name;
+} names[] = {
+#define NAME(code) {code, #code}
+    NAME(IRQL_NOT_LESS_OR_EQUAL),
+    NAME(NO_MORE_IRP_STACK_LOCATIONS),
+    NAME(TARGET_MDL_TOO_SMALL),
+    NAME(MULTIPLE_IRP_COMPLETE_REQUESTS),
+    NAME(INSUFFICIENT_SYSTEM_MAP_REGS),
+    NAME(CANCEL_STATE_IN_COMPLETED_IRP),
+    NAME(PFN_LIST_CORRUPT),
+    NAME(PAGE_FAULT_IN_NONPAGED_AREA),
+    NAME(PROCESS_HAS_LOCKED_PAGES),
+    NAME(MEMORY_MANAGEMENT),
+    NAME(KMODE_EXCEPTION_NOT_HANDLED),
+    NAME(NO_MORE_SYSTEM_PTES),
+    NAME(ATTEMPTED_WRITE_TO_READONLY_MEMORY),
+    NAME(BAD_POOL_CALLER),
+    NAME(DRIVER_VERIFIER_DETECTED_VIOLATION),
+    NAME(DRIVER_VERIFIER_IOMANAGER_VIOLATION),
+    NAME(DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS),
+    NAME(DRIVER_IRQL_NOT_LESS_OR_EQUAL),
+    NAME(DRIVER_USED_EXCESSIVE_PTES),
+    NAME(LOCKED_PAGES_TRACKER_CORRUPTION),
+    NAME(SYSTEM_PTE_MISUSE),
+    NAME(DRIVER_VERIFIER_DMA_VIOLATION),
+    NAME(INVALID_MDL_RANGE),
+    NAME(MANUALLY_INITIATED_CRASH),
+#undef NAME
+};
+
+const char *ke_bug_check_name(ULONG code)
+{
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (names[i].code == code)
+            return names[i].name;
+    return "UNKNOWN";
+}
+
+_Noreturn void ke_bug_check(ULONG code, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4)
+{
+    const uint64_t parameters[4] = {p1, p2, p3, p4};
+    static _Atomic bool stopping;
+
+    /* The first stop is the one that is told; a second thread's, or one inside the report, only ends the process. */
+    if (!atomic_exchange(&stopping, true)) {
+        fflush(stdout);
+        fprintf(stderr, "*** STOP: 0x%08X (0x%llX, 0x%llX, 0x%llX, 0x%llX) %s\n", code, (unsigned long long)p1,
+                (unsigned long long)p2, (unsigned long long)p3, (unsigned long long)p4, ke_bug_check_name(code));
+        if (ke_the_machine.hooks.bug_check_report != NULL)
+            ke_the_machine.hooks.bug_check_report(code, parameters);
+    }
+    abort();
+}
+
+VOID KeBugCheckEx(ULONG BugCheckCode, ULONG_PTR BugCheckParameter1, ULONG_PTR BugCheckParameter2, ULONG_PTR BugCheckParameter3,
+                  ULONG_PTR BugCheckParameter4)
+{
+    ke_bug_check(BugCheckCode, BugCheckParameter1, BugCheckParameter2, BugCheckParameter3, BugCheckParameter4);
+}
+
+VOID KeBugCheck(ULONG BugCheckCode)
+{
+    ke_bug_check(BugCheckCode, 0, 0, 0, 0);
+}
+
+void ke_warn(const char *slug, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "pinion: warning: %s: %s\n", slug, text);
+    atomic_fetch_add(&ke_the_machine.findings, 1);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * IRQL and spin locks. Each Linux thread counts as a processor with an IRQL of its own; a spin lock excludes the
+ * others for real. Going below DISPATCH_LEVEL runs the DPCs that this thread queued meanwhile.
+ */
+
+#include "ke/ke.h"
+
+enum { SPINS_BEFORE_YIELD = 100 };
+
+KIRQL KeGetCurrentIrql(VOID)
+{
+    return ke_self()->irql;
+}
+
+KIRQL KfRaiseIrql(KIRQL NewIrql)
+{
+    struct ke_thread *self = ke_self();
+    const KIRQL old = self->irql;
+
+    if (NewIrql < old)
+        ke_bug_check(IRQL_NOT_GREATER_OR_EQUAL, old, NewIrql, 0, (uintptr_t)__builtin_return_address(0));
+    self->irql = NewIrql;
+    return old;
+}
+
+KIRQL KeRaiseIrqlToDpcLevel(VOID)
+{
+    return KfRaiseIrql(DISPATCH_LEVEL);
+}
+
+VOID KeLowerIrql(KIRQL NewIrql)
+{
+    struct ke_thread *self = ke_self();
+
+    if (NewIrql > self->irql)
+        ke_bug_check(IRQL_NOT_LESS_OR_EQUAL, NewIrql, self->irql, 0, (uintptr_t)__builtin_return_address(0));
+    self->irql = NewIrql;
+    if (NewIrql < DISPATCH_LEVEL && !IsListEmpty(&self->dpcs))
+        ke_run_dpcs();
+}
+
+/* ---- spin locks ---- */
+
+VOID KeInitializeSpinLock(PKSPIN_LOCK SpinLock)
+{
+    __atomic_store_n(SpinLock, 0, __ATOMIC_RELEASE);
+}
+
+BOOLEAN KeTryToAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
+{
+    return __atomic_exchange_n(SpinLock, 1, __ATOMIC_ACQUIRE) == 0;
+}
+
+/* A virtual processor may be preempted while it holds the lock, so waiting for long gives way to it. */
+VOID KeAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
+{
+    for (unsigned spins = 1; !KeTryToAcquireSpinLockAtDpcLevel(SpinLock); spins++) {
+        if (spins % SPINS_BEFORE_YIELD == 0)
+            host_thread_yield();
+    }
+}
+
+VOID KeReleaseSpinLockFromDpcLevel(PKSPIN_LOCK SpinLock)
+{
+    __atomic_store_n(SpinLock, 0, __ATOMIC_RELEASE);
+}
+
+KIRQL KeAcquireSpinLockRaiseToDpc(PKSPIN_LOCK SpinLock)
+{
+    const KIRQL old = KeRaiseIrqlToDpcLevel();
+
+    KeAcquireSpinLockAtDpcLevel(SpinLock);
+    return old;
+}
+
+VOID KeReleaseSpinLock(PKSPIN_LOCK SpinLock, KIRQL NewIrql)
+{
+    KeReleaseSpinLockFromDpcLevel(SpinLock);
+    KeLowerIrql(NewIrql);
+}
+
+/* ---- lists under a spin lock ---- */
+
+PLIST_ENTRY ExInterlockedInsertHeadList(PLIST_ENTRY ListHead, PLIST_ENTRY ListEntry, PKSPIN_LOCK Lock)
+{
+    const KIRQL irql = KeAcquireSpinLockRaiseToDpc(Lock);
+    PLIST_ENTRY first = IsListEmpty(ListHead) ? NULL : ListHead->Flink;
+
+    InsertHeadList(ListHead, ListEntry);
+    KeReleaseSpinLock(Lock, irql);
+    return first;
+}
+
+PLIST_ENTRY ExInterlockedInsertTailList(PLIST_ENTRY ListHead, PLIST_ENTRY ListEntry, PKSPIN_LOCK Lock)
+{
+    const KIRQL irql = KeAcquireSpinLockRaiseToDpc(Lock);
+    PLIST_ENTRY last = IsListEmpty(ListHead) ? NULL : ListHead->Blink;
+
+    InsertTailList(ListHead, ListEntry);
+    KeReleaseSpinLock(Lock, irql);
+    return last;
+}
+
+PLIST_ENTRY ExInterlockedRemoveHeadList(PLIST_ENTRY ListHead, PKSPIN_LOCK Lock)
+{
+    const KIRQL irql = KeAcquireSpinLockRaiseToDpc(Lock);
+    PLIST_ENTRY first = IsListEmpty(ListHead) ? NULL : RemoveHeadList(ListHead);
+
+    KeReleaseSpinLock(Lock, irql);
+    return first;
+}

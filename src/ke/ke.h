@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The executive: the machine, its threads' IRQL and exceptions, dispatcher objects, DPCs, work items, bug checks, and
+ * the table of hooks that the verifier fills.
+ *
+ *   machine     the simulated computer of this process; every floor hangs its state here
+ *   thread      what Pinion knows of one Linux thread; each counts as a processor of its own
+ *   finding     a warning or a leak; pinion_shutdown returns how many there were
+ *
+ * Nothing here knows a page, an MDL or an IRP's meaning: the floors above tell ke about themselves in a table.
+ */
+#ifndef PINION_KE_H
+#define PINION_KE_H
+
+#include <ntifs.h>
+
+#include "host/host.h"
+#include "ke/hooks.h"
+#include "pinion/pinion.h"
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* Always checked: past this point Pinion's own state would be wrong. Prints what was expected, then aborts. */
+#define VERIFY(condition) \
+    do { \
+        if (UNLIKELY(!(condition))) \
+            ke_broken(#condition, __FILE__, __LINE__); \
+    } while (0)
+_Noreturn void ke_broken(const char *condition, const char *file, int line);
+
+/* ---- options.c ---- */
+
+enum ke_windows {
+    KE_WINDOWS_2000, KE_WINDOWS_XP, KE_WINDOWS_2003, KE_WINDOWS_VISTA, KE_WINDOWS_7, KE_WINDOWS_8, KE_WINDOWS_8_1, KE_WINDOWS_10,
+};
+
+/* Driver Verifier's flags that Pinion knows so far. */
+enum ke_verifier_flags {
+    KE_VERIFIER_CODE_INTEGRITY = 0x02000000,
+    KE_VERIFIER_ON             = 0x000009BB & ~0x6,     /* every check without forced IRQL checking and low resources */
+};
+
+struct ke_options {
+    uint32_t        verifier;           /* flags; 0 is off */
+    uint64_t        ram_bytes;
+    bool            scattered;
+    enum ke_windows windows;
+    bool            faults_to_host;
+    bool            uring;
+    uint64_t        seed;
+};
+
+void ke_options_default(struct ke_options *options);
+
+/* Apply "key=value:key=value". False: nothing more was read, and `why` says what to do, in one line. */
+bool ke_options_parse(struct ke_options *options, const char *text, char *why, size_t why_bytes);
+
+/* ---- machine.c ---- */
+
+enum ke_machine_state { KE_MACHINE_OFF, KE_MACHINE_BOOTING, KE_MACHINE_RUNNING, KE_MACHINE_FORKED };
+
+struct machine {
+    _Atomic uint32_t   state;           /* enum ke_machine_state */
+    uint32_t           generation;      /* counts boots: what a thread cached from an earlier machine is worthless */
+    struct ke_options  options;
+    struct ke_hooks    hooks;
+    struct ke_state   *ke;
+    struct mm_state   *mm;
+    struct mdl_state  *mdl;
+    struct io_state   *io;
+    struct vf_state   *verifier;
+    _Atomic uint64_t   findings;
+};
+
+extern struct machine ke_the_machine;
+
+/* Boots, waits for another thread's boot, or ends a forked child. */
+void ke_boot_now(void);
+
+/* The running machine, booted if need be. */
+static inline struct machine *ke_machine(void)
+{
+    if (UNLIKELY(atomic_load_explicit(&ke_the_machine.state, memory_order_acquire) != KE_MACHINE_RUNNING))
+        ke_boot_now();
+    return &ke_the_machine;
+}
+
+/*
+ * A floor of the house, lowest first in ke_floors[], which src/house.c defines. Any routine may be NULL.
+ * A floor that fails to boot has undone its own work; the floors below it are shut down.
+ */
+struct ke_floor {
+    const char *name;
+    int       (*boot)(struct machine *machine);             /* 0 or -errno */
+    void      (*check)(struct machine *machine);            /* report what is still held, before any shutdown */
+    void      (*shutdown)(struct machine *machine);
+    void      (*thread_exit)(struct machine *machine);      /* on a thread that is ending */
+};
+extern const struct ke_floor *const ke_floors[];            /* ends with NULL */
+
+/* A mistake in the use of Pinion itself, not of Windows: one line on stderr, exit code 2. */
+_Noreturn void ke_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- thread.c ---- */
+
+enum ke_counter {
+    KE_LIVE_MDLS, KE_LOCKED_PAGES, KE_SYSTEM_MAPPINGS, KE_SYSTEM_PAGES_MAPPED, KE_OUTSTANDING_LISTS,
+    KE_MDLS_ALLOCATED, KE_PARTIALS_BUILT, KE_MDLS_ADVANCED, KE_PAGES_LOCKED, KE_MAPPINGS_MADE,
+    KE_IRPS_ALLOCATED, KE_IRPS_COMPLETED, KE_LIVE_IRPS, KE_INJECTED_FAILURES,
+    KE_COUNTERS
+};
+
+struct ke_exception;
+
+/*
+ * Only the thread itself writes these; others read the counters. A counter may be negative in one thread: what counts
+ * is the sum over all of them, which ke_sum gives.
+ */
+struct ke_thread {
+    KIRQL                irql;
+    bool                 known;         /* in the list of threads */
+    bool                 in_dpc;
+    PEPROCESS            process;       /* attached to; NULL: the one that the machine booted with */
+    uint32_t             process_generation;
+    struct ke_exception *exceptions;    /* innermost pinion_try */
+    LIST_ENTRY           dpcs;          /* queued by this thread at DISPATCH_LEVEL, to run when it goes below */
+    _Atomic int64_t      counters[KE_COUNTERS];
+    struct ke_thread    *next;
+    struct ke_thread   **link;
+};
+
+extern _Thread_local struct ke_thread ke_this_thread;
+void ke_thread_join_list(void);
+
+static inline struct ke_thread *ke_self(void)
+{
+    if (UNLIKELY(!ke_this_thread.known))
+        ke_thread_join_list();
+    return &ke_this_thread;
+}
+
+static inline void ke_count(enum ke_counter counter, int64_t delta)
+{
+    _Atomic int64_t *own = &ke_self()->counters[counter];
+
+    atomic_store_explicit(own, atomic_load_explicit(own, memory_order_relaxed) + delta, memory_order_relaxed);
+}
+
+int64_t ke_sum(enum ke_counter counter);
+void    ke_counters_reset(void);
+
+/* ---- exception.c ---- */
+
+struct ke_exception {
+    struct ke_exception *outer;
+    NTSTATUS             status;
+    sigjmp_buf           resume;
+};
+
+/* Leave for the innermost pinion_try; bug check 0x1E where there is none. `ip` is where the exception arose. */
+_Noreturn void ke_raise(NTSTATUS status, uintptr_t ip, uintptr_t parameter);
+
+/* ---- bugcheck.c ---- */
+
+/* Stop the machine: the STOP line, whatever report the verifier has, SIGABRT. */
+_Noreturn void ke_bug_check(ULONG code, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4);
+
+/* The name of a bug check, "UNKNOWN" for one that Pinion never raises. */
+const char *ke_bug_check_name(ULONG code);
+
+/* One line "pinion: warning: <slug>: ..." on stderr, counted as a finding. */
+void ke_warn(const char *slug, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- faults.c: failures on demand ---- */
+
+/* Every routine that pinion_fail can make fail, in alphabetical order. */
+#define KE_FALLIBLE_ROUTINES(X) \
+    X(ExAllocatePool) X(ExAllocatePool2) X(ExAllocatePool3) X(ExAllocatePoolWithTag) X(IoAllocateIrp) X(IoAllocateMdl) \
+    X(IoAllocateWorkItem) X(IoCreateDevice) X(IoSetCompletionRoutineEx) X(MmAllocateContiguousMemory) \
+    X(MmAllocateContiguousMemorySpecifyCache) X(MmGetSystemAddressForMdlSafe) X(MmMapLockedPagesSpecifyCache) X(MmProbeAndLockPages)
+
+#define KE_FALLIBLE_ENUM(name) KE_FALLIBLE_##name,
+enum ke_fallible { KE_FALLIBLE_ROUTINES(KE_FALLIBLE_ENUM) KE_FALLIBLE_COUNT };
+#undef KE_FALLIBLE_ENUM
+
+extern _Atomic uint32_t ke_failures_armed;
+bool ke_fails_armed(enum ke_fallible routine);
+void ke_failures_reset(void);
+
+/* Must this call fail? Asked once by each call of the routine, before it changes anything. */
+static inline bool ke_fails(enum ke_fallible routine)
+{
+    return UNLIKELY(atomic_load_explicit(&ke_failures_armed, memory_order_relaxed) != 0) && ke_fails_armed(routine);
+}
+
+/* ---- irql.c, dpc.c, dispatcher.c, workitem.c ---- */
+
+void ke_run_dpcs(void);                 /* those queued by this thread; it stands below DISPATCH_LEVEL */
+
+/* ---- driver calls ---- */
+
+/* The call site of the DDI that this expression stands in: its caller, and the frame where a walk of the stack starts. */
+#define KE_SITE \
+    ((struct ke_site){(uintptr_t)__builtin_return_address(0), *(const uintptr_t *)__builtin_frame_address(0)})
+
+/*
+ * Call a hook of the verifier, if there is one: KE_HOOK(machine, mdl_free_check, mdl). Checks come before anything has
+ * changed, records after everything has.
+ */
+#define KE_HOOK(machine, name, ...) \
+    do { \
+        if ((machine)->hooks.name != NULL) \
+            (machine)->hooks.name(KE_SITE, __VA_ARGS__); \
+    } while (0)
+
+#endif

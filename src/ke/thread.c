@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What Pinion knows of each Linux thread, and the counters that each keeps for itself.
+ *
+ * A thread joins the list at its first routine and leaves when it ends; its counts are then added to those of the
+ * threads that are gone, so that sums stay true.
+ */
+
+#include "ke/state.h"
+
+_Thread_local struct ke_thread ke_this_thread;
+
+static struct host_mutex list_lock = {PTHREAD_MUTEX_INITIALIZER};
+static struct ke_thread *threads;
+static int64_t           gone[KE_COUNTERS];     /* what ended threads had counted */
+
+void ke_thread_join_list(void)
+{
+    struct ke_thread *self = &ke_this_thread;
+
+    self->known = true;
+    InitializeListHead(&self->dpcs);
+    ke_prepare_process();
+    host_thread_watch();
+    host_mutex_lock(&list_lock);
+    self->next = threads;
+    self->link = &threads;
+    if (threads != NULL)
+        threads->link = &self->next;
+    threads = self;
+    host_mutex_unlock(&list_lock);
+}
+
+void ke_thread_leave_list(void)
+{
+    struct ke_thread *self = &ke_this_thread;
+
+    if (!self->known || self->link == NULL)
+        return;
+    host_mutex_lock(&list_lock);
+    *self->link = self->next;
+    if (self->next != NULL)
+        self->next->link = self->link;
+    for (int i = 0; i < KE_COUNTERS; i++)
+        gone[i] += atomic_load_explicit(&self->counters[i], memory_order_relaxed);
+    host_mutex_unlock(&list_lock);
+    self->known = false;
+    self->link = NULL;
+}
+
+int64_t ke_sum(enum ke_counter counter)
+{
+    int64_t sum;
+
+    host_mutex_lock(&list_lock);
+    sum = gone[counter];
+    for (const struct ke_thread *thread = threads; thread != NULL; thread = thread->next)
+        sum += atomic_load_explicit(&thread->counters[counter], memory_order_relaxed);
+    host_mutex_unlock(&list_lock);
+    return sum;
+}
+
+void ke_counters_reset(void)
+{
+    host_mutex_lock(&list_lock);
+    for (int i = 0; i < KE_COUNTERS; i++) {
+        gone[i] = 0;
+        for (struct ke_thread *thread = threads; thread != NULL; thread = thread->next)
+            atomic_store_explicit(&thread->counters[i], 0, memory_order_relaxed);
+    }
+    host_mutex_unlock(&list_lock);
+}
+
+static uint64_t count_of(enum ke_counter counter)
+{
+    return (uint64_t)ke_sum(counter);
+}
+
+void pinion_counters(struct pinion_counters *out)
+{
+    ke_machine();
+    *out = (struct pinion_counters){
+        .live_mdls = count_of(KE_LIVE_MDLS),
+        .locked_pages = count_of(KE_LOCKED_PAGES),
+        .system_mappings = count_of(KE_SYSTEM_MAPPINGS),
+        .system_pages_mapped = count_of(KE_SYSTEM_PAGES_MAPPED),
+        .host_calls = host_calls(),
+        .outstanding_lists = count_of(KE_OUTSTANDING_LISTS),
+        .live_irps = count_of(KE_LIVE_IRPS),
+    };
+}
+
+void pinion_totals(struct pinion_totals *out)
+{
+    *out = (struct pinion_totals){
+        .mdls_allocated = count_of(KE_MDLS_ALLOCATED),
+        .partial_mdls_built = count_of(KE_PARTIALS_BUILT),
+        .mdls_advanced = count_of(KE_MDLS_ADVANCED),
+        .pages_locked = count_of(KE_PAGES_LOCKED),
+        .mappings_made = count_of(KE_MAPPINGS_MADE),
+        .irps_allocated = count_of(KE_IRPS_ALLOCATED),
+        .irps_completed = count_of(KE_IRPS_COMPLETED),
+        .injected_failures = count_of(KE_INJECTED_FAILURES),
+        .findings = atomic_load(&ke_machine()->findings),
+    };
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System worker threads: they run work items at PASSIVE_LEVEL, in order of arrival. Started when the first item comes.
+ *
+ * A worker says that it is idle before it goes to its gate, under the lock: an item that comes in between finds it
+ * idle and opens the gate, which stays open until the worker passes.
+ */
+
+#include "ke/state.h"
+
+struct worker {
+    struct ke_state *ke;
+    uint32_t         index;
+};
+
+static PWORK_QUEUE_ITEM next_item(struct ke_state *ke, uint32_t index, bool *stop)
+{
+    PWORK_QUEUE_ITEM item = NULL;
+
+    host_mutex_lock(&ke->worker_lock);
+    if (!IsListEmpty(&ke->work)) {
+        item = CONTAINING_RECORD(RemoveHeadList(&ke->work), WORK_QUEUE_ITEM, List);
+        ke->busy_workers++;
+    }
+    ke->idle[index] = item == NULL;
+    *stop = ke->stopping;
+    host_mutex_unlock(&ke->worker_lock);
+    return item;
+}
+
+static void run_item(struct ke_state *ke, PWORK_QUEUE_ITEM item)
+{
+    item->WorkerRoutine(item->Parameter);
+    host_mutex_lock(&ke->worker_lock);
+    ke->busy_workers--;
+    host_mutex_unlock(&ke->worker_lock);
+}
+
+static void worker_main(void *context)
+{
+    struct ke_state *ke = ke_the_machine.ke;
+    const uint32_t index = (uint32_t)(uintptr_t)context;
+
+    for (;;) {
+        bool stop;
+        PWORK_QUEUE_ITEM item = next_item(ke, index, &stop);
+
+        if (item != NULL)
+            run_item(ke, item);
+        else if (stop)
+            return;
+        else
+            host_gate_wait(&ke->worker_gates[index], HOST_FOREVER);
+    }
+}
+
+static void start_workers_locked(struct ke_state *ke)
+{
+    while (ke->nworkers < KE_WORKERS) {
+        const uint32_t index = ke->nworkers;
+
+        VERIFY(host_thread_start(&ke->workers[index], worker_main, (void *)(uintptr_t)index) == 0);
+        ke->nworkers++;
+    }
+}
+
+static void wake_idle_locked(struct ke_state *ke)
+{
+    for (uint32_t i = 0; i < ke->nworkers; i++) {
+        if (!ke->idle[i])
+            continue;
+        ke->idle[i] = false;
+        host_gate_open(&ke->worker_gates[i]);
+        return;
+    }
+}
+
+VOID ExQueueWorkItem(PWORK_QUEUE_ITEM WorkItem, WORK_QUEUE_TYPE QueueType)
+{
+    struct ke_state *ke = ke_machine()->ke;
+
+    UNREFERENCED_PARAMETER(QueueType);
+    host_mutex_lock(&ke->worker_lock);
+    InsertTailList(&ke->work, &WorkItem->List);
+    start_workers_locked(ke);
+    wake_idle_locked(ke);
+    host_mutex_unlock(&ke->worker_lock);
+}
+
+void ke_init_workers(struct ke_state *ke)
+{
+    host_mutex_init(&ke->worker_lock);
+    InitializeListHead(&ke->work);
+    for (uint32_t i = 0; i < KE_WORKERS; i++)
+        host_gate_init(&ke->worker_gates[i]);
+}
+
+static bool is_idle(struct ke_state *ke)
+{
+    bool idle;
+
+    host_mutex_lock(&ke->worker_lock);
+    idle = IsListEmpty(&ke->work) && ke->busy_workers == 0;
+    host_mutex_unlock(&ke->worker_lock);
+    return idle;
+}
+
+void ke_drain_workers(void)
+{
+    while (!is_idle(ke_the_machine.ke))
+        host_sleep_ns(100000);
+}
+
+void ke_stop_workers(struct ke_state *ke)
+{
+    host_mutex_lock(&ke->worker_lock);
+    ke->stopping = true;
+    host_mutex_unlock(&ke->worker_lock);
+    for (uint32_t i = 0; i < ke->nworkers; i++) {
+        host_gate_open(&ke->worker_gates[i]);
+        host_thread_join(&ke->workers[i]);
+    }
+    for (uint32_t i = 0; i < KE_WORKERS; i++)
+        host_gate_destroy(&ke->worker_gates[i]);
+    host_mutex_destroy(&ke->worker_lock);
+}
