@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Page faults. What an access to an address that is not mapped so means:
+ *
+ *     process memory, paged pool   trimmed: brought back, or bug check 0xD1 at DISPATCH_LEVEL and above
+ *     process memory               guarded: STATUS_GUARD_PAGE_VIOLATION, once; else STATUS_ACCESS_VIOLATION
+ *     system space                 a store to a read-only mapping: bug check 0xBE; else 0x50. No handler sees these
+ *     host memory                  STATUS_ACCESS_VIOLATION, or the host's own handler
+ */
+
+#include "mm/state.h"
+
+enum { READ_ACCESS = 0x0, WRITE_ACCESS = 0x2, EXECUTE_ACCESS = 0x10 };      /* parameter 2 of bug check 0x50 */
+enum { FREED_PTE = 0x0, NO_PAGE_TABLE = 0x2 };                              /* parameter 4 */
+
+static uint64_t access_code(const struct host_fault *fault)
+{
+    return fault->access == HOST_EXEC ? EXECUTE_ACCESS : fault->access == HOST_WRITE ? WRITE_ACCESS : READ_ACCESS;
+}
+
+static uint64_t irql_access_code(const struct host_fault *fault)
+{
+    return fault->access == HOST_EXEC ? 8 : fault->access == HOST_WRITE;
+}
+
+static _Noreturn void stop_in_system_space(const struct host_fault *fault, uint8_t attributes)
+{
+    if (fault->access == HOST_WRITE && (attributes & MM_READ))
+        ke_bug_check(ATTEMPTED_WRITE_TO_READONLY_MEMORY, fault->va, attributes, fault->frame, 0);
+    ke_bug_check(PAGE_FAULT_IN_NONPAGED_AREA, fault->va, access_code(fault), fault->ip,
+                 attributes & MM_USED ? FREED_PTE : NO_PAGE_TABLE);
+}
+
+/* Is the access one that the page permits, so that another thread has mended its cause meanwhile? */
+static bool permits(uint8_t attributes, unsigned access)
+{
+    return (attributes & MM_RESIDENT) && !(attributes & (MM_GUARD | MM_ZOMBIE)) && (attributes & access);
+}
+
+static enum host_fault_verdict page_in(struct mm_space *space, uint32_t page, const struct host_fault *fault)
+{
+    const KIRQL irql = ke_self()->irql;
+
+    if (irql >= DISPATCH_LEVEL)
+        ke_bug_check(DRIVER_IRQL_NOT_LESS_OR_EQUAL, fault->va, irql, irql_access_code(fault), fault->ip);
+    mm_space_page_in(&ke_the_machine, space, page, 1);
+    return HOST_FAULT_RETRY;
+}
+
+static NTSTATUS spring_guard(struct mm_space *space, uint32_t page)
+{
+    NTSTATUS status;
+
+    host_mutex_lock(&space->lock);
+    status = mm_space_prepare_page_locked(space, page, 0);
+    host_mutex_unlock(&space->lock);
+    return status;
+}
+
+static enum host_fault_verdict fault_in_space(struct mm_space *space, const struct host_fault *fault)
+{
+    const uint32_t page = (uint32_t)((fault->va - space->base) >> SPAN_PAGE_SHIFT);
+    const uint8_t attributes = atomic_load(&space->attrs[page]);
+    const bool used = (attributes & MM_USED) && !(attributes & MM_ZOMBIE);
+
+    if (used && !(attributes & MM_RESIDENT))
+        return page_in(space, page, fault);
+    if (permits(attributes, fault->access))
+        return HOST_FAULT_RETRY;
+    if (space->kind != MM_KIND_PROCESS)
+        stop_in_system_space(fault, attributes);
+    if (used && (attributes & MM_GUARD) && spring_guard(space, page) == STATUS_GUARD_PAGE_VIOLATION)
+        ke_raise(STATUS_GUARD_PAGE_VIOLATION, fault->ip, fault->va);
+    ke_raise(STATUS_ACCESS_VIOLATION, fault->ip, fault->va);
+}
+
+enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
+{
+    struct machine *machine = &ke_the_machine;
+    struct mm_space *space;
+
+    if (atomic_load(&machine->state) != KE_MACHINE_RUNNING)
+        return HOST_FAULT_CHAIN;
+    switch (mm_classify(machine, fault->va, &space)) {
+    case MM_KIND_WINDOW:
+        stop_in_system_space(fault, 0);
+    case MM_KIND_HOST:
+        if (machine->options.faults_to_host && ke_self()->exceptions == NULL)
+            return HOST_FAULT_CHAIN;
+        ke_raise(STATUS_ACCESS_VIOLATION, fault->ip, fault->va);
+    default:
+        return fault_in_space(space, fault);
+    }
+}

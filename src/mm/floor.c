@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* The memory floor: boot, what is still held at the end, shutdown, and the checker of all its invariants. */
+
+#include "mm/state.h"
+#include "mm/zones.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum {
+    SYSTEM_PTE_PAGES = 8 << 18,         /* 8 GiB */
+    LEAST_PTE_PAGES  = 1 << 18,         /* 1 GiB: below it the machine does not boot */
+    PAGED_POOL_PAGES = 1 << 18,         /* 1 GiB */
+};
+
+/* Address space may be refused (ulimit, valgrind): half of it is better than none. */
+static struct mm_space *create_system_ptes(struct machine *machine)
+{
+    for (size_t npages = SYSTEM_PTE_PAGES; npages >= LEAST_PTE_PAGES; npages /= 2) {
+        struct mm_space *space = mm_space_create(machine, MM_KIND_SYSTEM_PTE, npages);
+
+        if (space != NULL)
+            return space;
+    }
+    return NULL;
+}
+
+static void end_space(struct machine *machine, struct mm_space *space)
+{
+    if (space->process != NULL)
+        mm_process_free(machine, space->process);
+    else
+        mm_space_destroy(machine, space);
+}
+
+static void shutdown(struct machine *machine)
+{
+    struct mm_state *mm = machine->mm;
+
+    host_faults_remove();
+    mm_pool_shutdown(machine);
+    for (unsigned id = 0; id < MM_MAX_SPACES; id++)
+        if (mm_space_by_id(machine, (uint16_t)id) != NULL)
+            end_space(machine, mm_space_by_id(machine, (uint16_t)id));
+    mm_window_shutdown(machine);
+    mm_frames_shutdown(machine);
+    host_mutex_destroy(&mm->spaces_lock);
+    free(mm);
+    machine->mm = NULL;
+}
+
+static int boot_memory(struct machine *machine)
+{
+    struct mm_state *mm = machine->mm;
+    int error = mm_frames_boot(machine);
+
+    if (error == 0)
+        error = mm_window_boot(machine);
+    if (error != 0)
+        return error;
+    mm->system_ptes = create_system_ptes(machine);
+    mm->paged_pool = mm_space_create(machine, MM_KIND_PAGED_POOL, PAGED_POOL_PAGES);
+    mm->initial_process = mm_process_new(machine, "initial");
+    if (mm->system_ptes == NULL || mm->paged_pool == NULL || mm->initial_process == NULL)
+        return -ENOMEM;
+    PsInitialSystemProcess = mm->initial_process;
+    return mm_pool_boot(machine);
+}
+
+static int boot(struct machine *machine)
+{
+    int error;
+
+    machine->mm = calloc(1, sizeof(*machine->mm));
+    if (machine->mm == NULL)
+        return -ENOMEM;
+    host_mutex_init(&machine->mm->spaces_lock);
+    error = boot_memory(machine);
+    if (error == 0)
+        error = host_faults_install(mm_on_fault);
+    if (error != 0)
+        shutdown(machine);
+    return error;
+}
+
+/* What the verifier's record, which knows who and where, does not tell. */
+static void check(struct machine *machine)
+{
+    const int64_t locked = ke_sum(KE_LOCKED_PAGES);
+    const int64_t mappings = ke_sum(KE_SYSTEM_MAPPINGS);
+    const char *why;
+
+    VERIFY(mm_check(machine, &why));
+    if (machine->options.verifier != 0)
+        return;
+    if (locked != 0)
+        ke_warn("pages-left-locked", "%lld page locks were never undone; run with verifier=on to see whose", (long long)locked);
+    if (mappings != 0)
+        ke_warn("mappings-left", "%lld system mappings were never undone; run with verifier=on to see whose", (long long)mappings);
+}
+
+const struct ke_floor mm_floor = {.name = "mm", .boot = boot, .check = check, .shutdown = shutdown};
+
+/* ---- the checker ---- */
+
+static bool check_used_page(const struct machine *machine, const struct mm_space *space, uint32_t i, const char **why)
+{
+    const uint8_t attributes = atomic_load(&space->attrs[i]);
+    const struct mm_frame *frame;
+    uint32_t page;
+
+    if (attributes & MM_ALIAS)
+        return true;
+    *why = "a page of a region has no frame";
+    if (!mm_page_of_pfn(machine, space->pfns[i], &page))
+        return false;
+    frame = mm_frame(machine, page);
+    *why = "a frame does not know the page that owns it";
+    if (atomic_load(&frame->state) != MM_FRAME_SPACE || frame->owner_space != space->id || frame->owner_page != i)
+        return false;
+    *why = "a zombie page has no region that is pinned";
+    return !(attributes & MM_RESIDENT) || !(attributes & MM_ZOMBIE);
+}
+
+static bool check_space(const struct machine *machine, struct mm_space *space, const char **why)
+{
+    uint64_t nused = 0;
+    bool holds = true;
+
+    host_mutex_lock(&space->lock);
+    for (uint32_t r = 0; r < space->nregions && holds; r++) {
+        const struct mm_region *region = &space->regions[r];
+
+        nused += region->npages;
+        for (uint32_t i = region->first; i < region->first + region->npages && holds; i++) {
+            *why = "attributes and regions disagree";
+            holds = atomic_load(&space->attrs[i]) != 0 && space->region_of[i] == r + 1
+                && check_used_page(machine, space, i, why);
+        }
+    }
+    if (holds && nused != space->nused) {
+        *why = "the number of used pages is not the sum over the regions";
+        holds = false;
+    }
+    host_mutex_unlock(&space->lock);
+    return holds;
+}
+
+static bool check_zones(struct mm_zones *zones, const char **why)
+{
+    bool holds = true;
+
+    host_mutex_lock(&zones->lock);
+    for (unsigned i = 0; i < zones->nzones && holds; i++)
+        holds = rtl_buddy_check(&zones->zone[i].buddy, why);
+    host_mutex_unlock(&zones->lock);
+    return holds;
+}
+
+bool mm_check(struct machine *machine, const char **why)
+{
+    *why = NULL;
+    for (unsigned id = 0; id < MM_MAX_SPACES; id++) {
+        struct mm_space *space = mm_space_by_id(machine, (uint16_t)id);
+
+        if (space != NULL && !check_space(machine, space, why))
+            return false;
+    }
+    return check_zones(machine->mm->zones, why);
+}

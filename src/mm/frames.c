@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine's RAM: which frames there are, their numbers, who has them. zones.h explains how numbers lie.
+ *
+ * Interface: take and give work in runs of neighbouring pages, because a run is one mapping. What taken frames are used
+ * for is the taker's to mark. A frame given back while it is pinned becomes a zombie, and mm_frame_unpinned frees it.
+ */
+
+#include "mm/state.h"
+#include "mm/zones.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LOW_LINEAR_PAGES = (16 - 1) * 256,      /* 1 MiB .. 16 MiB */
+    LINEAR_PAGES     = 256 * 256,           /* 256 MiB */
+    DISCARD_PAGES    = 512,                 /* runs from here up go back to the host instead of being zeroed by hand */
+};
+
+#define LOW_LINEAR_PFN   0x100ull
+#define MID_LINEAR_PFN   0x10000ull
+#define LOW_SCATTER_PFN  0x20000ull
+#define HIGH_LINEAR_PFN  0x100000ull
+#define HIGH_SCATTER_PFN 0x200000ull
+#define LOW_SCATTER_MAX  0x80000ull
+
+/* ---- pi ---- */
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+    return x ^ (x >> 31);
+}
+
+/* Newton's iteration doubles the correct low bits each time; an odd number is its own inverse modulo 8. */
+static uint64_t inverse_of_odd(uint64_t odd)
+{
+    uint64_t inverse = odd;
+
+    for (int i = 0; i < 5; i++)
+        inverse *= 2 - odd * inverse;
+    return inverse;
+}
+
+/* A multiplier between a quarter and a half of the zone keeps neighbours, and neighbours' neighbours, apart. */
+static void scatter(struct mm_zone *zone, uint64_t seed)
+{
+    zone->scattered = true;
+    zone->mask = zone->npages - 1;
+    zone->multiplier = (mix(seed + zone->npages) & (zone->mask >> 2)) | (zone->npages >> 2) | 1;
+    zone->inverse = inverse_of_odd(zone->multiplier);
+    zone->offset = mix(seed * 31 + zone->first_page) & zone->mask;
+}
+
+static PFN_NUMBER pfn_in_zone(const struct mm_zone *zone, uint32_t index)
+{
+    return zone->base_pfn + (zone->scattered ? (zone->multiplier * index + zone->offset) & zone->mask : index);
+}
+
+static uint32_t index_in_zone(const struct mm_zone *zone, PFN_NUMBER pfn)
+{
+    const uint64_t place = pfn - zone->base_pfn;
+
+    return (uint32_t)(zone->scattered ? (zone->inverse * (place - zone->offset)) & zone->mask : place);
+}
+
+static struct mm_zone *zone_of_page(const struct machine *machine, uint32_t page)
+{
+    struct mm_zones *zones = machine->mm->zones;
+
+    for (unsigned i = 0; i < zones->nzones; i++)
+        if (page - zones->zone[i].first_page < zones->zone[i].npages)
+            return &zones->zone[i];
+    return NULL;
+}
+
+bool mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *page)
+{
+    const struct mm_zones *zones = machine->mm->zones;
+
+    for (unsigned i = 0; i < zones->nzones; i++) {
+        const struct mm_zone *zone = &zones->zone[i];
+
+        if (pfn - zone->base_pfn >= zone->npages)
+            continue;
+        *page = zone->first_page + index_in_zone(zone, pfn);
+        return true;
+    }
+    return false;
+}
+
+PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page)
+{
+    const struct mm_zone *zone = zone_of_page(machine, page);
+
+    return pfn_in_zone(zone, page - zone->first_page);
+}
+
+void mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns)
+{
+    while (npages > 0) {
+        const struct mm_zone *zone = zone_of_page(machine, page);
+        const uint32_t first = page - zone->first_page;
+        const size_t here = npages < zone->npages - first ? npages : zone->npages - first;
+
+        for (size_t i = 0; i < here; i++)
+            *pfns++ = pfn_in_zone(zone, first + (uint32_t)i);
+        page += (uint32_t)here;
+        npages -= here;
+    }
+}
+
+PFN_NUMBER mm_highest_pfn(const struct machine *machine)
+{
+    const struct mm_zones *zones = machine->mm->zones;
+    PFN_NUMBER highest = 0;
+
+    for (unsigned i = 0; i < zones->nzones; i++)
+        if (zones->zone[i].base_pfn + zones->zone[i].npages - 1 > highest)
+            highest = zones->zone[i].base_pfn + zones->zone[i].npages - 1;
+    return highest;
+}
+
+struct mm_frame *mm_frame(const struct machine *machine, uint32_t page)
+{
+    return &machine->mm->frames[page];
+}
+
+/* ---- taking ---- */
+
+/* From the general zones, the last one (highest memory) first; `whole` refuses a shorter run. */
+static size_t take_run_locked(struct mm_zones *zones, size_t npages, bool whole, uint32_t *first)
+{
+    for (unsigned i = zones->nzones; i-- > 0;) {
+        struct mm_zone *zone = &zones->zone[i];
+        size_t index;
+        const size_t got = zone->general ? rtl_buddy_take_run(&zone->buddy, npages, &index) : 0;
+
+        if (got != 0 && (!whole || got == npages)) {
+            *first = zone->first_page + (uint32_t)index;
+            return got;
+        }
+        if (got != 0)
+            rtl_buddy_give(&zone->buddy, index, got);
+    }
+    return 0;
+}
+
+static size_t take_run(struct machine *machine, size_t npages, bool whole, uint32_t *first)
+{
+    struct mm_zones *zones = machine->mm->zones;
+    size_t got;
+
+    host_mutex_lock(&zones->lock);
+    got = take_run_locked(zones, npages, whole, first);
+    host_mutex_unlock(&zones->lock);
+    return got;
+}
+
+bool mm_frames_take_whole(struct machine *machine, size_t npages, uint32_t *first)
+{
+    return npages != 0 && take_run(machine, npages, true, first) == npages;
+}
+
+size_t mm_frames_take(struct machine *machine, size_t npages, uint32_t *first)
+{
+    return mm_frames_take_whole(machine, npages, first) ? npages : take_run(machine, npages, false, first);
+}
+
+/* The first index from `index` up where npages would neither leave the wanted PFNs nor cross the boundary. */
+static size_t align_to_want(const struct mm_zone *zone, const struct mm_frame_want *want, size_t index)
+{
+    PFN_NUMBER pfn = zone->base_pfn + index;
+
+    if (pfn < want->low)
+        pfn = want->low;
+    if (want->boundary_pages != 0 && pfn / want->boundary_pages != (pfn + want->npages - 1) / want->boundary_pages)
+        pfn = (pfn / want->boundary_pages + 1) * want->boundary_pages;
+    return (size_t)(pfn - zone->base_pfn);
+}
+
+static bool is_wanted(const struct mm_zone *zone, const struct mm_frame_want *want, size_t index)
+{
+    const PFN_NUMBER pfn = zone->base_pfn + index;
+
+    return index + want->npages <= zone->npages && pfn + want->npages - 1 <= want->high;
+}
+
+/* The first page in [index, index + n) that is not free, or index + n. */
+static size_t first_busy(const struct mm_zone *zone, size_t index, size_t n)
+{
+    const size_t end = index + n;
+
+    while (index < end) {
+        size_t start;
+        const size_t have = rtl_buddy_block_at(&zone->buddy, index, &start);
+
+        if (have == 0)
+            return index;
+        index = start + have;
+    }
+    return end;
+}
+
+static bool take_contiguous_locked(struct mm_zone *zone, const struct mm_frame_want *want, size_t *index)
+{
+    *index = align_to_want(zone, want, 0);
+    while (is_wanted(zone, want, *index)) {
+        const size_t busy = first_busy(zone, *index, want->npages);
+
+        if (busy >= *index + want->npages)
+            return rtl_buddy_take_exact(&zone->buddy, *index, want->npages);
+        *index = align_to_want(zone, want, busy + 1);
+    }
+    return false;
+}
+
+bool mm_frames_take_contiguous(struct machine *machine, const struct mm_frame_want *want, uint32_t *first)
+{
+    struct mm_zones *zones = machine->mm->zones;
+    bool taken = false;
+
+    if (want->npages == 0 || (want->boundary_pages != 0 && want->npages > want->boundary_pages))
+        return false;
+    host_mutex_lock(&zones->lock);
+    for (unsigned i = zones->nzones; i-- > 0 && !taken;) {
+        struct mm_zone *zone = &zones->zone[i];
+        size_t index;
+
+        if (zone->general)
+            continue;
+        taken = take_contiguous_locked(zone, want, &index);
+        if (taken)
+            *first = zone->first_page + (uint32_t)index;
+    }
+    host_mutex_unlock(&zones->lock);
+    return taken;
+}
+
+/* ---- giving back ---- */
+
+static void set_state(struct mm_frame *frame, enum mm_frame_state state)
+{
+    atomic_store_explicit(&frame->state, (uint8_t)state, memory_order_seq_cst);
+}
+
+static void give_run(struct machine *machine, uint32_t first, size_t npages)
+{
+    struct mm_zone *zone = zone_of_page(machine, first);
+    const bool discarded = npages >= DISCARD_PAGES
+        && host_ram_discard(&machine->mm->ram, (size_t)first * HOST_PAGE_SIZE, npages * HOST_PAGE_SIZE) == 0;
+
+    for (size_t i = 0; i < npages; i++)
+        machine->mm->frames[first + i].dirty = !discarded;
+    host_mutex_lock(&machine->mm->zones->lock);
+    rtl_buddy_give(&zone->buddy, first - zone->first_page, npages);
+    host_mutex_unlock(&machine->mm->zones->lock);
+}
+
+/* Free a frame, or leave it to its pins. A last unpin that comes between is seen by one side or the other. */
+static bool release_frame(struct mm_frame *frame)
+{
+    uint8_t zombie = MM_FRAME_ZOMBIE;
+
+    set_state(frame, MM_FRAME_ZOMBIE);
+    if (atomic_load(&frame->pins) != 0)
+        return false;
+    return atomic_compare_exchange_strong(&frame->state, &zombie, MM_FRAME_FREE);
+}
+
+void mm_frames_give(struct machine *machine, uint32_t first, size_t npages)
+{
+    size_t start = 0;
+
+    for (size_t i = 0; i < npages; i++) {
+        if (release_frame(mm_frame(machine, first + (uint32_t)i)))
+            continue;
+        if (i > start)
+            give_run(machine, first + (uint32_t)start, i - start);
+        start = i + 1;
+    }
+    if (npages > start)
+        give_run(machine, first + (uint32_t)start, npages - start);
+}
+
+void mm_frame_unpinned(struct machine *machine, uint32_t page)
+{
+    if (atomic_load(&mm_frame(machine, page)->state) == MM_FRAME_ZOMBIE && release_frame(mm_frame(machine, page)))
+        give_run(machine, page, 1);
+}
+
+void mm_frames_zero(struct machine *machine, uint32_t first, size_t npages)
+{
+    for (size_t i = 0; i < npages; i++) {
+        struct mm_frame *frame = mm_frame(machine, first + (uint32_t)i);
+
+        if (frame->dirty)
+            memset(mm_window_va(machine, first + (uint32_t)i), 0, HOST_PAGE_SIZE);
+        frame->dirty = 0;
+    }
+}
+
+void mm_frames_mark(struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state)
+{
+    for (size_t i = 0; i < npages; i++)
+        set_state(mm_frame(machine, first + (uint32_t)i), state);
+}
+
+size_t mm_frames_free(struct machine *machine)
+{
+    struct mm_zones *zones = machine->mm->zones;
+    size_t nfree = 0;
+
+    host_mutex_lock(&zones->lock);
+    for (unsigned i = 0; i < zones->nzones; i++)
+        nfree += zones->zone[i].buddy.nfree;
+    host_mutex_unlock(&zones->lock);
+    return nfree;
+}
+
+/* ---- boot ---- */
+
+static void plan_zone(struct mm_zones *zones, uint32_t *next_page, PFN_NUMBER base, size_t npages, bool general)
+{
+    struct mm_zone *zone = &zones->zone[zones->nzones++];
+
+    VERIFY(zones->nzones <= MM_MAX_ZONES);
+    *zone = (struct mm_zone){.first_page = *next_page, .npages = (uint32_t)npages, .base_pfn = base, .general = general};
+    *next_page += (uint32_t)npages;
+}
+
+static size_t power_of_two_below(size_t n)
+{
+    return (size_t)1 << (63 - __builtin_clzll(n));
+}
+
+/* Half of RAM below 4 GiB as far as there is room for it, the rest above, in pieces whose sizes are powers of two. */
+static size_t plan_zones(struct mm_zones *zones, size_t ram_pages)
+{
+    const size_t half = power_of_two_below(ram_pages / 2);
+    const size_t low = half < LOW_SCATTER_MAX ? half : LOW_SCATTER_MAX;
+    PFN_NUMBER high_pfn = HIGH_SCATTER_PFN;
+    uint32_t next_page = 0;
+
+    plan_zone(zones, &next_page, LOW_LINEAR_PFN, LOW_LINEAR_PAGES, false);
+    plan_zone(zones, &next_page, MID_LINEAR_PFN, LINEAR_PAGES, false);
+    plan_zone(zones, &next_page, HIGH_LINEAR_PFN, LINEAR_PAGES, false);
+    plan_zone(zones, &next_page, LOW_SCATTER_PFN, low, true);
+    for (size_t left = ram_pages - low; left > 0;) {
+        const size_t piece = power_of_two_below(left);
+
+        plan_zone(zones, &next_page, high_pfn, piece, true);
+        high_pfn += piece;
+        left -= piece;
+    }
+    return next_page;
+}
+
+static int open_zone(struct mm_zone *zone, const struct ke_options *options)
+{
+    int error;
+
+    if (zone->general && options->scattered)
+        scatter(zone, options->seed);
+    zone->bitmaps_bytes = (rtl_buddy_bytes(zone->npages) + HOST_PAGE_SIZE - 1) & ~(size_t)(HOST_PAGE_SIZE - 1);
+    error = host_table(zone->bitmaps_bytes, &zone->bitmaps);
+    if (error != 0)
+        return error;
+    rtl_buddy_init(&zone->buddy, zone->npages, zone->bitmaps);
+    rtl_buddy_give(&zone->buddy, 0, zone->npages);
+    return 0;
+}
+
+static size_t frame_table_bytes(const struct mm_state *mm)
+{
+    return span_bytes_to_pages(mm->npages * sizeof(struct mm_frame)) * HOST_PAGE_SIZE;
+}
+
+int mm_frames_boot(struct machine *machine)
+{
+    struct mm_state *mm = machine->mm;
+    void *table;
+    int error = 0;
+
+    mm->zones = calloc(1, sizeof(*mm->zones));
+    if (mm->zones == NULL)
+        return -ENOMEM;
+    host_mutex_init(&mm->zones->lock);
+    mm->npages = plan_zones(mm->zones, machine->options.ram_bytes / HOST_PAGE_SIZE);
+    for (unsigned i = 0; i < mm->zones->nzones && error == 0; i++)
+        error = open_zone(&mm->zones->zone[i], &machine->options);
+    if (error == 0)
+        error = host_table(frame_table_bytes(mm), &table);
+    if (error == 0)
+        mm->frames = table;
+    return error;
+}
+
+void mm_frames_shutdown(struct machine *machine)
+{
+    struct mm_state *mm = machine->mm;
+
+    if (mm->zones == NULL)
+        return;
+    host_release(mm->frames, frame_table_bytes(mm));
+    for (unsigned i = 0; i < mm->zones->nzones; i++)
+        host_release(mm->zones->zone[i].bitmaps, mm->zones->zone[i].bitmaps_bytes);
+    host_mutex_destroy(&mm->zones->lock);
+    free(mm->zones);
+    mm->zones = NULL;
+}

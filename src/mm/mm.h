@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory: frames, address spaces, pool, contiguous memory, system PTEs, the trimmer.
+ *
+ *   page        the index of a page in the RAM file; neighbours are contiguous in the file and in the RAM window
+ *   PFN         what a driver sees of a page: pi(page), scattered by default. Only frames.c knows pi
+ *   host PFN    stands for a page of this Linux process that is not simulated: HOST_PFN_BASE + (va >> 12)
+ *   RAM window  all pages, mapped once, in page order; nonpaged pool and contiguous memory live in it
+ *   space       a range of addresses with a page table: a process, paged pool, or the system-PTE area
+ *   region      an allocation or a mapping inside a space
+ *   pin         one lock on one page: while there is one, the page is neither trimmed nor given to anyone else
+ *
+ * Lock order: space -> frames -> pool. Translate, pin and unpin take none of them on their fast paths.
+ */
+#ifndef PINION_MM_H
+#define PINION_MM_H
+
+#include "ke/ke.h"
+#include "rtl/span.h"
+
+/* ---- frames.c: the machine's RAM ---- */
+
+#define MM_NO_PFN        (~(PFN_NUMBER)0)
+#define MM_HOST_PFN_BASE ((PFN_NUMBER)1 << 36)
+
+enum mm_frame_state {
+    MM_FRAME_FREE,
+    MM_FRAME_SPACE,             /* belongs to a page of a space: a process's memory, or paged pool */
+    MM_FRAME_POOL,              /* nonpaged pool */
+    MM_FRAME_CONTIGUOUS,
+    MM_FRAME_ZOMBIE,            /* freed by its owner while pinned: free as soon as the last pin goes */
+};
+
+/*
+ * One page of RAM. All zero means: free and never used.
+ * Invariant: pins == 0 in state FREE and SPACE; pins > 0 in state ZOMBIE. The pins of SPACE frames stand in the space.
+ */
+struct mm_frame {
+    _Atomic uint32_t pins;
+    uint32_t         owner_page;        /* SPACE: index of the page in its space. CONTIGUOUS: pages of the block, in its first frame */
+    uint16_t         owner_space;       /* SPACE: the space's id */
+    _Atomic uint8_t  state;             /* enum mm_frame_state */
+    uint8_t          dirty;             /* may hold bytes that are not zero */
+};
+
+/* Which frames an allocation accepts. */
+struct mm_frame_want {
+    size_t     npages;
+    PFN_NUMBER low, high;               /* contiguous only: lowest and highest acceptable PFN */
+    size_t     boundary_pages;          /* contiguous only: must not cross a multiple of it; 0: any */
+};
+
+bool       mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *page);
+PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page);
+void       mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns);
+struct mm_frame *mm_frame(const struct machine *machine, uint32_t page);
+PFN_NUMBER mm_highest_pfn(const struct machine *machine);
+
+/* Take up to npages as one run; the length of the run, 0 when RAM is exhausted. The frames belong to nobody yet. */
+size_t mm_frames_take(struct machine *machine, size_t npages, uint32_t *first);
+
+/* Take exactly npages as one run, anywhere. */
+bool mm_frames_take_whole(struct machine *machine, size_t npages, uint32_t *first);
+
+/* Take npages whose PFNs are consecutive, from the linear zones. */
+bool mm_frames_take_contiguous(struct machine *machine, const struct mm_frame_want *want, uint32_t *first);
+
+/* Give frames back. Those with pins of their own become zombies. */
+void mm_frames_give(struct machine *machine, uint32_t first, size_t npages);
+
+/* Make pages read as zero through the window, without touching those that do already. */
+void mm_frames_zero(struct machine *machine, uint32_t first, size_t npages);
+
+void mm_frames_mark(struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state);
+size_t mm_frames_free(struct machine *machine);
+
+/* ---- window.c: the RAM window ---- */
+
+void *mm_window_va(const struct machine *machine, uint32_t page);
+bool  mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page);
+
+/* The longest run at the start of pfns whose bytes are contiguous in this process, and where they are; 0: pfns[0] is no memory. */
+size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, void **va);
+
+/* ---- translate.c: what an address is ---- */
+
+enum mm_kind { MM_KIND_HOST, MM_KIND_WINDOW, MM_KIND_SYSTEM_PTE, MM_KIND_PAGED_POOL, MM_KIND_PROCESS };
+
+struct mm_space;
+
+/* The kind of one address, and the space that it lies in (NULL for host addresses and the window). */
+enum mm_kind mm_classify(const struct machine *machine, uintptr_t va, struct mm_space **space);
+
+/* The PFN behind an address that is valid now; MM_NO_PFN when there is none. Host addresses are not touched. */
+PFN_NUMBER mm_translate(const struct machine *machine, uintptr_t va);
+
+/* ---- space.c: address spaces and their page tables ---- */
+
+enum mm_attribute {             /* one byte a page */
+    MM_READ     = HOST_READ,
+    MM_WRITE    = HOST_WRITE,
+    MM_EXEC     = HOST_EXEC,
+    MM_ACCESS   = MM_READ | MM_WRITE | MM_EXEC,
+    MM_USED     = 0x08,         /* belongs to a region */
+    MM_RESIDENT = 0x10,         /* valid in the host's page table */
+    MM_ALIAS    = 0x20,         /* maps a frame that belongs to someone else: pinned by PFN, never trimmed */
+    MM_GUARD    = 0x40,         /* the first access raises STATUS_GUARD_PAGE_VIOLATION and clears this bit */
+    MM_ZOMBIE   = 0x80,         /* freed while pinned: kept back until the last pin of its region goes */
+};
+
+enum mm_region_kind { MM_REGION_MEMORY, MM_REGION_USER_MAPPING, MM_REGION_SYSTEM_MAPPING };
+
+/*
+ * An allocation or a mapping: npages from page `first` of its space. For a mapping of an MDL, what was mapped, so that
+ * unmapping can be checked against it; MmAdvanceMdl moves live_first forward and the passed pages stay mapped until then.
+ */
+struct mm_region {
+    uint32_t            first, npages;
+    uint32_t            live_first;
+    enum mm_region_kind kind;
+    const void         *mdl;
+    uintptr_t           start_va;       /* the MDL's StartVa */
+    PFN_NUMBER          first_pfn;
+    uint32_t            next_free;      /* index of the next unused entry of the table */
+};
+
+/*
+ * A range of addresses with a page table in parallel arrays, one entry a page.
+ *
+ * Key: (A) atomic, read without the lock  (C) constant after creation  (L) written under the lock
+ * Invariant: attrs[i] == 0 if and only if page i belongs to no region. USED pages that are not ALIAS own the frame
+ * pfns[i], and that frame's owner is (id, i).
+ */
+struct mm_space {
+    uint16_t          id;               /* (C) index in the machine's table of spaces */
+    enum mm_kind      kind;             /* (C) */
+    PEPROCESS         process;          /* (C) whose range this is; NULL for system space */
+    uintptr_t         base;             /* (C) */
+    uint32_t          npages;           /* (C) */
+    PFN_NUMBER       *pfns;             /* (L) */
+    _Atomic uint8_t  *attrs;            /* (A, L) enum mm_attribute */
+    _Atomic uint32_t *pins;             /* (A) NULL in the system-PTE area, where all pages are aliases */
+    uint32_t         *region_of;        /* (L) index + 1 of the region, 0 for none */
+    struct mm_region *regions;          /* (L) */
+    uint32_t          nregions, regions_room, free_region;      /* (L) */
+    uint32_t          cursor;           /* (L) where the next search for free addresses starts: oldest first */
+    uint32_t          nused;            /* (L) pages in regions */
+    struct host_mutex lock;
+};
+
+struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, size_t npages);
+void             mm_space_destroy(struct machine *machine, struct mm_space *space);
+
+/* Zeroed memory of its own, with these access bits; 0 when there is none to be had. */
+uintptr_t mm_space_allocate(struct machine *machine, struct mm_space *space, size_t npages, uint8_t attributes);
+
+/* Free the region that starts at va. False: none does. */
+bool mm_space_free(struct machine *machine, struct mm_space *space, uintptr_t va);
+
+/* New access bits for whole pages of one memory region. False: the range is not one, or the host refused. */
+bool mm_space_protect(struct machine *machine, struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes);
+
+/* Make the valid pages of a range resident. */
+void mm_space_page_in(struct machine *machine, struct mm_space *space, uint32_t first, size_t npages);
+
+/* Take away the host's mapping of every resident page that no pin holds; how many. */
+size_t mm_space_trim(struct machine *machine, struct mm_space *space);
+
+/* Map other owners' frames. `wanted` asks for an address (process only); 0 leaves the choice. */
+struct mm_map_request {
+    const PFN_NUMBER *pfns;
+    size_t            npages;
+    uint8_t           attributes;       /* MM_READ | ... */
+    uintptr_t         wanted;
+    const void       *mdl;
+    uintptr_t         start_va;
+};
+NTSTATUS mm_space_map(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uintptr_t *va);
+void     mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t va);
+
+/* A copy of the region that an address lies in. */
+bool mm_space_region(struct mm_space *space, uintptr_t va, struct mm_region *out);
+
+/* MmAdvanceMdl passed npages of the mapping that va lies in. */
+void mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npages);
+
+/* ---- pin.c: locks on pages ---- */
+
+/* Who asks for a lock, and for what. */
+struct mm_lock_request {
+    uintptr_t va;                       /* page aligned or not; the pages it touches are locked */
+    size_t    bytes;
+    bool      user_mode;
+    bool      write;
+};
+
+/*
+ * Probe, make resident and pin all pages of the range and store their PFNs; *process is then the process they belong
+ * to, NULL for system and host memory. A status other than success: nothing is pinned.
+ */
+NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns, PEPROCESS *process);
+
+/* Drop one pin of each page. A page that has none: bug check 0x4E/7. */
+void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npages);
+
+/* May this PFN be mapped: memory that exists, and that cannot be taken away (pinned, or nonpaged by nature)? */
+bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn);
+
+/* Locks on one page right now. Host pages are not counted one by one: 0. */
+uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn);
+
+/* ---- process.c ---- */
+
+struct _EPROCESS {
+    struct mm_space *space;
+    char             name[32];
+    bool             initial;
+};
+
+PEPROCESS mm_current_process(struct machine *machine);
+struct mm_space *mm_current_space(struct machine *machine);
+
+/* ---- pool.c ---- */
+
+/* What an address inside nonpaged pool belongs to; false when it is no allocated pool block. */
+struct mm_pool_block {
+    uintptr_t va;
+    size_t    bytes;                    /* as asked for */
+    ULONG     tag;
+};
+bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *block);
+
+/* ---- state, for the files of this folder and for checkers ---- */
+
+enum { MM_MAX_SPACES = 256, MM_MAX_ZONES = 20 };
+
+struct mm_zone;
+struct mm_pool;
+
+struct mm_state {
+    struct host_ram   ram;
+    size_t            npages;
+    uint8_t          *window;           /* the RAM window's first byte */
+    struct mm_frame  *frames;           /* one a page */
+    struct mm_zones  *zones;
+    struct mm_pool   *pool;
+    struct mm_space  *system_ptes;
+    struct mm_space  *paged_pool;
+    PEPROCESS         initial_process;
+    _Atomic(struct mm_space *) spaces[MM_MAX_SPACES];
+    struct host_mutex spaces_lock;
+};
+
+extern const struct ke_floor mm_floor;
+
+/* Walk everything: frames against their owners, buddies, regions. `why` names what is wrong. */
+bool mm_check(struct machine *machine, const char **why);
+
+#endif

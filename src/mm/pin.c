@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pins: locks on pages.
+ *
+ * A page of process memory or paged pool is pinned in its space, by index; any other frame has a count of its own. A
+ * mapping of someone else's frame (an alias) is pinned through the frame. Host pages are counted in the total only.
+ *
+ * Pin first, look afterwards: once the pin is there, whoever wants to take the page away sees it. A page that then turns
+ * out not to be plainly valid is asked for again under the space's lock.
+ */
+
+#include "mm/state.h"
+
+#include <string.h>
+
+enum { MOST_PINS = 0xFFFF };            /* of one page: Windows keeps them in 16 bits */
+
+/* ---- one count ---- */
+
+static bool add_pin(_Atomic uint32_t *count)
+{
+    if (atomic_fetch_add(count, 1) < MOST_PINS)
+        return true;
+    atomic_fetch_sub(count, 1);
+    return false;
+}
+
+static _Noreturn void stop_unlocked_too_often(PFN_NUMBER pfn)
+{
+    ke_bug_check(PFN_LIST_CORRUPT, 0x07, pfn, 0, 0);
+}
+
+/* True when that was the last one. */
+static bool drop_pin(_Atomic uint32_t *count, PFN_NUMBER pfn)
+{
+    const uint32_t before = atomic_fetch_sub(count, 1);
+
+    if (before == 0) {
+        atomic_fetch_add(count, 1);
+        stop_unlocked_too_often(pfn);
+    }
+    return before == 1;
+}
+
+/* ---- pins by frame ---- */
+
+static bool is_host_pfn(PFN_NUMBER pfn)
+{
+    return pfn >= MM_HOST_PFN_BASE && pfn != MM_NO_PFN;
+}
+
+/* Where the pins of a frame are counted. */
+static _Atomic uint32_t *count_of_frame(const struct machine *machine, struct mm_frame *frame)
+{
+    if (atomic_load(&frame->state) == MM_FRAME_SPACE)
+        return &mm_space_by_id(machine, frame->owner_space)->pins[frame->owner_page];
+    return &frame->pins;
+}
+
+static bool pin_pfn(struct machine *machine, PFN_NUMBER pfn)
+{
+    uint32_t page;
+
+    if (is_host_pfn(pfn))
+        return true;
+    return mm_page_of_pfn(machine, pfn, &page) && add_pin(count_of_frame(machine, mm_frame(machine, page)));
+}
+
+static void unpin_space_page(struct machine *machine, const struct mm_frame *frame, PFN_NUMBER pfn)
+{
+    struct mm_space *space = mm_space_by_id(machine, frame->owner_space);
+    const uint32_t page = frame->owner_page;
+
+    if (drop_pin(&space->pins[page], pfn) && (atomic_load(&space->attrs[page]) & MM_ZOMBIE))
+        mm_space_reap(machine, space, page);
+}
+
+static void unpin_pfn(struct machine *machine, PFN_NUMBER pfn)
+{
+    struct mm_frame *frame;
+    uint32_t page;
+
+    if (is_host_pfn(pfn))
+        return;
+    if (!mm_page_of_pfn(machine, pfn, &page))
+        stop_unlocked_too_often(pfn);
+    frame = mm_frame(machine, page);
+    if (atomic_load(&frame->state) == MM_FRAME_SPACE)
+        unpin_space_page(machine, frame, pfn);
+    else if (drop_pin(&frame->pins, pfn))
+        mm_frame_unpinned(machine, page);
+}
+
+static void unpin_pfns(struct machine *machine, const PFN_NUMBER *pfns, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        unpin_pfn(machine, pfns[i]);
+}
+
+/* ---- spaces ---- */
+
+static void unpin_pages(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t page = first + (uint32_t)i;
+
+        if (drop_pin(&space->pins[page], space->pfns[page]) && (atomic_load(&space->attrs[page]) & MM_ZOMBIE))
+            mm_space_reap(machine, space, page);
+    }
+}
+
+/* How many of the pages from `first` on are plainly valid for the access: nothing to bring in, none of them an alias. */
+static size_t count_plain(const struct mm_space *space, uint32_t first, size_t n, uint8_t access)
+{
+    const uint8_t relevant = access | MM_USED | MM_RESIDENT | MM_ALIAS | MM_GUARD | MM_ZOMBIE;
+    const uint8_t plain = access | MM_USED | MM_RESIDENT;
+    size_t i = 0;
+
+    while (i < n && (atomic_load(&space->attrs[first + i]) & relevant) == plain)
+        i++;
+    return i;
+}
+
+/* The common case: all pages are there. True when they are pinned and their PFNs stored; false: nothing has changed. */
+static bool lock_plain(struct machine *machine, struct mm_space *space, uint32_t first, size_t n, uint8_t access,
+                       PFN_NUMBER *pfns)
+{
+    size_t pinned = 0;
+
+    if (space->pins == NULL)
+        return false;
+    while (pinned < n && add_pin(&space->pins[first + pinned]))
+        pinned++;
+    if (pinned == n && count_plain(space, first, n, access) == n) {
+        memcpy(pfns, &space->pfns[first], n * sizeof(PFN_NUMBER));
+        return true;
+    }
+    unpin_pages(machine, space, first, pinned);
+    return false;
+}
+
+static void require_paging_allowed(const struct mm_space *space, uint32_t page, bool write)
+{
+    const KIRQL irql = ke_self()->irql;
+
+    if (irql >= DISPATCH_LEVEL && !(atomic_load(&space->attrs[page]) & MM_RESIDENT))
+        ke_bug_check(DRIVER_IRQL_NOT_LESS_OR_EQUAL, space->base + (uintptr_t)page * HOST_PAGE_SIZE, irql, write, 0);
+}
+
+static NTSTATUS lock_page_locked(struct machine *machine, struct mm_space *space, uint32_t page, uint8_t access, PFN_NUMBER *pfn)
+{
+    NTSTATUS status;
+
+    if (atomic_load(&space->attrs[page]) & MM_USED)
+        require_paging_allowed(space, page, access & MM_WRITE);
+    status = mm_space_prepare_page_locked(space, page, access);
+    if (!NT_SUCCESS(status))
+        return status;
+    *pfn = space->pfns[page];
+    return pin_pfn(machine, *pfn) ? STATUS_SUCCESS : STATUS_WORKING_SET_QUOTA;
+}
+
+/* Page by page under the lock: brings pages in, follows aliases, and finds out what refuses. */
+static NTSTATUS lock_carefully(struct machine *machine, struct mm_space *space, uint32_t first, size_t n, uint8_t access,
+                               PFN_NUMBER *pfns)
+{
+    NTSTATUS status = STATUS_SUCCESS;
+    size_t done = 0;
+
+    host_mutex_lock(&space->lock);
+    while (done < n && NT_SUCCESS(status)) {
+        status = lock_page_locked(machine, space, first + (uint32_t)done, access, &pfns[done]);
+        done += NT_SUCCESS(status);
+    }
+    host_mutex_unlock(&space->lock);
+    if (!NT_SUCCESS(status))
+        unpin_pfns(machine, pfns, done);
+    return status;
+}
+
+/* ---- the kinds of range ---- */
+
+static NTSTATUS lock_in_space(struct machine *machine, struct mm_space *space, const struct mm_lock_request *request,
+                              PFN_NUMBER *pfns)
+{
+    const size_t n = span_pages(request->va, request->bytes);
+    const uintptr_t start = span_page_base(request->va);
+    const uint32_t first = (uint32_t)((start - space->base) >> SPAN_PAGE_SHIFT);
+    const uint8_t access = request->write ? MM_READ | MM_WRITE : MM_READ;
+
+    if (n > space->npages - first)
+        return STATUS_ACCESS_VIOLATION;
+    if (lock_plain(machine, space, first, n, access, pfns))
+        return STATUS_SUCCESS;
+    return lock_carefully(machine, space, first, n, access, pfns);
+}
+
+static NTSTATUS lock_in_window(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns)
+{
+    const size_t n = span_pages(request->va, request->bytes);
+    uint32_t first;
+    size_t done = 0;
+
+    mm_window_page(machine, request->va, &first);
+    if (n > machine->mm->npages - first)
+        return STATUS_ACCESS_VIOLATION;
+    mm_pfns_of_pages(machine, first, n, pfns);
+    while (done < n && atomic_load(&mm_frame(machine, first + (uint32_t)done)->state) != MM_FRAME_FREE
+           && pin_pfn(machine, pfns[done]))
+        done++;
+    if (done == n)
+        return STATUS_SUCCESS;
+    unpin_pfns(machine, pfns, done);
+    return STATUS_ACCESS_VIOLATION;
+}
+
+/* A probe touches only bytes inside the buffer: its first byte, then the first byte of each further page. */
+static void probe_host(void *context)
+{
+    const struct mm_lock_request *request = context;
+    const uintptr_t last = request->va + request->bytes - 1;
+    uintptr_t va = request->va;
+
+    for (;;) {
+        if (request->write)
+            host_probe_write((void *)va);
+        else
+            host_probe_read((const void *)va);
+        if (span_page_base(va) == span_page_base(last))
+            return;
+        va = span_page_base(va) + SPAN_PAGE_SIZE;
+    }
+}
+
+static NTSTATUS lock_on_host(struct mm_lock_request *request, PFN_NUMBER *pfns)
+{
+    const size_t n = span_pages(request->va, request->bytes);
+    const PFN_NUMBER first = MM_HOST_PFN_BASE + (request->va >> SPAN_PAGE_SHIFT);
+    const NTSTATUS status = request->bytes == 0 ? STATUS_SUCCESS : pinion_try(probe_host, request);
+
+    if (!NT_SUCCESS(status))
+        return status;
+    for (size_t i = 0; i < n; i++)
+        pfns[i] = first + i;
+    return STATUS_SUCCESS;
+}
+
+/* Whose memory may be locked: in user mode the host's and the current process's own, in kernel mode the system's too. */
+static bool may_lock(struct machine *machine, enum mm_kind kind, const struct mm_space *space, bool user_mode)
+{
+    if (kind == MM_KIND_HOST)
+        return true;
+    if (kind == MM_KIND_PROCESS)
+        return space == mm_current_space(machine);
+    return !user_mode;
+}
+
+NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns, PEPROCESS *process)
+{
+    struct mm_lock_request host_request = *request;
+    struct mm_space *space;
+    const enum mm_kind kind = mm_classify(machine, request->va, &space);
+    const size_t n = span_pages(request->va, request->bytes);
+    NTSTATUS status;
+
+    if (span_wraps(request->va, request->bytes) || !may_lock(machine, kind, space, request->user_mode))
+        return STATUS_ACCESS_VIOLATION;
+    if (kind == MM_KIND_HOST)
+        status = lock_on_host(&host_request, pfns);
+    else if (kind == MM_KIND_WINDOW)
+        status = lock_in_window(machine, request, pfns);
+    else
+        status = lock_in_space(machine, space, request, pfns);
+    if (!NT_SUCCESS(status))
+        return status;
+    *process = kind == MM_KIND_PROCESS ? mm_current_process(machine) : NULL;
+    ke_count(KE_LOCKED_PAGES, (int64_t)n);
+    ke_count(KE_PAGES_LOCKED, (int64_t)n);
+    return STATUS_SUCCESS;
+}
+
+void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npages)
+{
+    unpin_pfns(machine, pfns, npages);
+    ke_count(KE_LOCKED_PAGES, -(int64_t)npages);
+}
+
+/* ---- questions ---- */
+
+uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
+{
+    uint32_t page;
+
+    if (!mm_page_of_pfn(machine, pfn, &page))
+        return 0;
+    return atomic_load(count_of_frame(machine, mm_frame(machine, page)));
+}
+
+bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn)
+{
+    uint32_t page;
+
+    if (is_host_pfn(pfn))
+        return true;
+    if (!mm_page_of_pfn(machine, pfn, &page))
+        return false;
+    switch ((enum mm_frame_state)atomic_load(&mm_frame(machine, page)->state)) {
+    case MM_FRAME_FREE:
+        return false;
+    case MM_FRAME_SPACE:
+        return mm_pins_of_pfn(machine, pfn) != 0;
+    default:
+        return true;
+    }
+}

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pool: nonpaged in the RAM window, paged in a space of its own; the same allocator over two supplies of pages.
+ *
+ *     small (up to half a page)   a page cut into equal blocks, multiples of 16 bytes; no block crosses the page
+ *     large                       whole pages, page aligned
+ *
+ * What is known about a block (size as asked for, tag) stands in a `struct pool_run` outside the pool: every byte of
+ * the pool belongs to drivers, and an overrun harms only their data.
+ */
+
+#include "mm/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    GRANULE      = 16,
+    SMALL_MAX    = SPAN_PAGE_SIZE / 2,
+    MOST_BLOCKS  = SPAN_PAGE_SIZE / GRANULE,
+    NCLASSES     = SMALL_MAX / GRANULE + 1,
+    CACHE_LINE   = 64,
+    PAGED_BIT    = 1,
+    MODIFIERS    = 0x4 | 0x2,           /* cache aligned, must succeed */
+    RAISE_BIT    = 0x10,
+};
+
+struct pool_block {
+    uint32_t bytes;                     /* as asked for */
+    ULONG    tag;
+    bool     used;
+};
+
+/* One page of small blocks (block_bytes != 0), or the pages of one large block. */
+struct pool_run {
+    LIST_ENTRY        link;             /* small, with free blocks: in its class's list */
+    uintptr_t         va;
+    uint32_t          npages;
+    uint32_t          block_bytes;
+    uint32_t          nblocks, nused, hint;
+    size_t            large_bytes;
+    ULONG             large_tag;
+    struct pool_block block[];
+};
+
+/* Key: (C) constant (L) under the lock. Invariant: run_of[i] != NULL exactly for pages that belong to a run. */
+struct pool {
+    struct mm_space  *space;            /* (C) NULL: the RAM window */
+    uintptr_t         base;             /* (C) */
+    size_t            npages;           /* (C) */
+    struct pool_run **run_of;           /* (L) one a page */
+    LIST_ENTRY        partial[NCLASSES];/* (L) runs with a free block, by block size */
+    uint64_t          live;             /* (L) blocks allocated */
+    struct host_mutex lock;
+};
+
+struct mm_pool {
+    struct pool nonpaged;
+    struct pool paged;
+};
+
+/* ---- supplies of pages ---- */
+
+static uintptr_t take_pages(struct machine *machine, const struct pool *pool, uint32_t npages)
+{
+    uint32_t first;
+
+    if (pool->space != NULL)
+        return mm_space_allocate(machine, pool->space, npages, MM_READ | MM_WRITE);
+    if (!mm_frames_take_whole(machine, npages, &first))
+        return 0;
+    mm_frames_mark(machine, first, npages, MM_FRAME_POOL);
+    return (uintptr_t)mm_window_va(machine, first);
+}
+
+static void give_pages(struct machine *machine, const struct pool *pool, uintptr_t va, uint32_t npages)
+{
+    uint32_t first;
+
+    if (pool->space != NULL) {
+        VERIFY(mm_space_free(machine, pool->space, va));
+        return;
+    }
+    VERIFY(mm_window_page(machine, va, &first));
+    mm_frames_give(machine, first, npages);
+}
+
+/* ---- runs ---- */
+
+static size_t page_index(const struct pool *pool, uintptr_t va)
+{
+    return (va - pool->base) >> SPAN_PAGE_SHIFT;
+}
+
+static void set_run_locked(struct pool *pool, const struct pool_run *run, struct pool_run *value)
+{
+    for (uint32_t i = 0; i < run->npages; i++)
+        pool->run_of[page_index(pool, run->va) + i] = value;
+}
+
+static struct pool_run *add_run_locked(struct machine *machine, struct pool *pool, uint32_t npages, uint32_t nblocks)
+{
+    struct pool_run *run = calloc(1, sizeof(*run) + nblocks * sizeof(run->block[0]));
+
+    if (run == NULL)
+        return NULL;
+    run->va = take_pages(machine, pool, npages);
+    if (run->va == 0) {
+        free(run);
+        return NULL;
+    }
+    run->npages = npages;
+    run->nblocks = nblocks;
+    set_run_locked(pool, run, run);
+    return run;
+}
+
+static void remove_run_locked(struct machine *machine, struct pool *pool, struct pool_run *run)
+{
+    set_run_locked(pool, run, NULL);
+    give_pages(machine, pool, run->va, run->npages);
+    free(run);
+}
+
+/* ---- small blocks ---- */
+
+static struct pool_run *run_with_room_locked(struct machine *machine, struct pool *pool, uint32_t block_bytes)
+{
+    LIST_ENTRY *partial = &pool->partial[block_bytes / GRANULE];
+    struct pool_run *run;
+
+    if (!IsListEmpty(partial))
+        return CONTAINING_RECORD(partial->Flink, struct pool_run, link);
+    run = add_run_locked(machine, pool, 1, SPAN_PAGE_SIZE / block_bytes);
+    if (run == NULL)
+        return NULL;
+    run->block_bytes = block_bytes;
+    InsertHeadList(partial, &run->link);
+    return run;
+}
+
+static uint32_t free_block_locked(const struct pool_run *run)
+{
+    uint32_t i = run->hint;
+
+    while (run->block[i].used)
+        i = (i + 1) % run->nblocks;
+    return i;
+}
+
+static uintptr_t allocate_small_locked(struct machine *machine, struct pool *pool, uint32_t block_bytes, uint32_t bytes, ULONG tag)
+{
+    struct pool_run *run = run_with_room_locked(machine, pool, block_bytes);
+    uint32_t i;
+
+    if (run == NULL)
+        return 0;
+    i = free_block_locked(run);
+    run->block[i] = (struct pool_block){.bytes = bytes, .tag = tag, .used = true};
+    run->hint = (i + 1) % run->nblocks;
+    if (++run->nused == run->nblocks)
+        RemoveEntryList(&run->link);
+    return run->va + (uintptr_t)i * run->block_bytes;
+}
+
+static void free_small_locked(struct machine *machine, struct pool *pool, struct pool_run *run, uint32_t i)
+{
+    if (run->nused == run->nblocks)
+        InsertTailList(&pool->partial[run->block_bytes / GRANULE], &run->link);
+    run->block[i].used = false;
+    if (--run->nused != 0)
+        return;
+    RemoveEntryList(&run->link);
+    remove_run_locked(machine, pool, run);
+}
+
+/* ---- allocate ---- */
+
+static uintptr_t allocate_large_locked(struct machine *machine, struct pool *pool, size_t bytes, ULONG tag)
+{
+    const size_t npages = span_bytes_to_pages(bytes);
+    struct pool_run *run = npages < pool->npages ? add_run_locked(machine, pool, (uint32_t)npages, 0) : NULL;
+
+    if (run == NULL)
+        return 0;
+    run->large_bytes = bytes;
+    run->large_tag = tag;
+    return run->va;
+}
+
+/* What one call asks for. */
+struct pool_request {
+    bool   paged, cache_aligned;
+    size_t bytes;
+    ULONG  tag;
+};
+
+static void *allocate(struct machine *machine, const struct pool_request *request)
+{
+    struct pool *pool = request->paged ? &machine->mm->pool->paged : &machine->mm->pool->nonpaged;
+    const size_t granule = request->cache_aligned ? CACHE_LINE : GRANULE;
+    const size_t bytes = request->bytes == 0 ? 1 : request->bytes;
+    const size_t rounded = bytes > SMALL_MAX ? bytes : (bytes + granule - 1) / granule * granule;
+    uintptr_t va;
+
+    host_mutex_lock(&pool->lock);
+    if (rounded <= SMALL_MAX)
+        va = allocate_small_locked(machine, pool, (uint32_t)rounded, (uint32_t)request->bytes, request->tag);
+    else
+        va = allocate_large_locked(machine, pool, bytes, request->tag);
+    pool->live += va != 0;
+    host_mutex_unlock(&pool->lock);
+    return (void *)va;
+}
+
+/* ---- find and free ---- */
+
+static struct pool *pool_of(struct machine *machine, uintptr_t va)
+{
+    struct mm_pool *pools = machine->mm->pool;
+    uint32_t page;
+
+    if (mm_window_page(machine, va, &page))
+        return &pools->nonpaged;
+    return va - pools->paged.base < pools->paged.npages * SPAN_PAGE_SIZE ? &pools->paged : NULL;
+}
+
+/* The run and the number of the block that va lies in; false where no allocated block is. */
+static bool find_locked(struct pool *pool, uintptr_t va, struct pool_run **run, uint32_t *index)
+{
+    *run = pool->run_of[page_index(pool, va)];
+    if (*run == NULL)
+        return false;
+    *index = (*run)->block_bytes == 0 ? 0 : (uint32_t)((va - (*run)->va) / (*run)->block_bytes);
+    return (*run)->block_bytes == 0 || (*index < (*run)->nblocks && (*run)->block[*index].used);
+}
+
+static struct mm_pool_block describe(const struct pool_run *run, uint32_t i)
+{
+    if (run->block_bytes == 0)
+        return (struct mm_pool_block){.va = run->va, .bytes = run->large_bytes, .tag = run->large_tag};
+    return (struct mm_pool_block){
+        .va = run->va + (uintptr_t)i * run->block_bytes, .bytes = run->block[i].bytes, .tag = run->block[i].tag};
+}
+
+bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *block)
+{
+    struct pool *pool = pool_of(machine, va);
+    struct pool_run *run;
+    uint32_t i;
+    bool found;
+
+    if (pool == NULL)
+        return false;
+    host_mutex_lock(&pool->lock);
+    found = find_locked(pool, va, &run, &i);
+    if (found)
+        *block = describe(run, i);
+    host_mutex_unlock(&pool->lock);
+    return found;
+}
+
+/* Parameter 1 of bug check 0xC2. */
+enum { POOL_ALREADY_FREE = 0x07, POOL_WRONG_TAG = 0x0A, POOL_BAD_ADDRESS = 0x46 };
+
+static void require_freeable_locked(const struct pool *pool, const struct pool_run *run, uint32_t i, uintptr_t va, ULONG tag)
+{
+    const struct mm_pool_block block = describe(run, i);
+
+    (void)pool;
+    if (block.va != va)
+        ke_bug_check(BAD_POOL_CALLER, POOL_BAD_ADDRESS, va, 0, 0);
+    if (tag != 0 && tag != block.tag)
+        ke_bug_check(BAD_POOL_CALLER, POOL_WRONG_TAG, va, block.tag, tag);
+}
+
+static void free_block(struct machine *machine, uintptr_t va, ULONG tag)
+{
+    struct pool *pool = pool_of(machine, va);
+    struct pool_run *run;
+    uint32_t i;
+
+    if (pool == NULL)
+        ke_bug_check(BAD_POOL_CALLER, POOL_BAD_ADDRESS, va, 0, 0);
+    host_mutex_lock(&pool->lock);
+    if (!find_locked(pool, va, &run, &i))
+        ke_bug_check(BAD_POOL_CALLER, POOL_ALREADY_FREE, 0, 0, va);
+    require_freeable_locked(pool, run, i, va, tag);
+    if (run->block_bytes == 0)
+        remove_run_locked(machine, pool, run);
+    else
+        free_small_locked(machine, pool, run, i);
+    pool->live--;
+    host_mutex_unlock(&pool->lock);
+}
+
+/* ---- the routines ---- */
+
+static PVOID allocate_by_type(struct ke_site site, enum ke_fallible routine, POOL_TYPE type, SIZE_T bytes, ULONG tag)
+{
+    struct machine *machine = ke_machine();
+    const ULONG bits = (ULONG)type;
+    const struct pool_request request = {
+        .paged = bits & PAGED_BIT, .cache_aligned = bits & MODIFIERS & 0x4, .bytes = bytes, .tag = tag};
+    void *block = NULL;
+
+    if (machine->hooks.pool_allocate_check != NULL)
+        machine->hooks.pool_allocate_check(site, bits, bytes, tag);
+    if (!ke_fails(routine))
+        block = allocate(machine, &request);
+    if (block == NULL && (bits & RAISE_BIT))
+        ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip, 0);
+    return block;
+}
+
+PVOID ExAllocatePoolWithTag(POOL_TYPE PoolType, SIZE_T NumberOfBytes, ULONG Tag)
+{
+    return allocate_by_type(KE_SITE, KE_FALLIBLE_ExAllocatePoolWithTag, PoolType, NumberOfBytes, Tag);
+}
+
+PVOID ExAllocatePool(POOL_TYPE PoolType, SIZE_T NumberOfBytes)
+{
+    const ULONG no_tag = 0x656E6F4E;    /* 'None', as Windows marks it */
+
+    return allocate_by_type(KE_SITE, KE_FALLIBLE_ExAllocatePool, PoolType, NumberOfBytes, no_tag);
+}
+
+/* Exactly one kind of pool, and no flag that is not documented. */
+static bool are_flags_valid(POOL_FLAGS flags)
+{
+    const POOL_FLAGS kinds = POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED;
+    const POOL_FLAGS known = kinds | POOL_FLAG_USE_QUOTA | POOL_FLAG_UNINITIALIZED | POOL_FLAG_SESSION
+        | POOL_FLAG_CACHE_ALIGNED | POOL_FLAG_RAISE_ON_FAILURE | POOL_FLAG_SPECIAL_POOL;
+    const POOL_FLAGS kind = flags & kinds;
+
+    return kind != 0 && (kind & (kind - 1)) == 0 && (flags & UINT32_MAX & ~known) == 0;
+}
+
+static PVOID allocate_by_flags(struct ke_site site, enum ke_fallible routine, POOL_FLAGS flags, SIZE_T bytes, ULONG tag)
+{
+    struct machine *machine = ke_machine();
+    const struct pool_request request = {
+        .paged = flags & POOL_FLAG_PAGED, .cache_aligned = flags & POOL_FLAG_CACHE_ALIGNED, .bytes = bytes, .tag = tag};
+    void *block = NULL;
+
+    if (machine->hooks.pool_allocate_check != NULL)
+        machine->hooks.pool_allocate_check(site, flags & POOL_FLAG_PAGED ? PagedPool : NonPagedPoolNx, bytes, tag);
+    if (tag != 0 && are_flags_valid(flags) && !ke_fails(routine))
+        block = allocate(machine, &request);
+    if (block == NULL && (flags & POOL_FLAG_RAISE_ON_FAILURE))
+        ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip, 0);
+    if (block != NULL && !(flags & POOL_FLAG_UNINITIALIZED))
+        memset(block, 0, bytes);
+    return block;
+}
+
+PVOID ExAllocatePool2(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag)
+{
+    return allocate_by_flags(KE_SITE, KE_FALLIBLE_ExAllocatePool2, Flags, NumberOfBytes, Tag);
+}
+
+/* An extended parameter that is not marked optional and means nothing here makes the call fail, as its page says. */
+PVOID ExAllocatePool3(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag, PCPOOL_EXTENDED_PARAMETER ExtendedParameters,
+                      ULONG ExtendedParametersCount)
+{
+    for (ULONG i = 0; i < ExtendedParametersCount; i++)
+        if (!ExtendedParameters[i].Optional && ExtendedParameters[i].Type != PoolExtendedParameterPriority)
+            return NULL;
+    return allocate_by_flags(KE_SITE, KE_FALLIBLE_ExAllocatePool3, Flags, NumberOfBytes, Tag);
+}
+
+static void free_pool(struct ke_site site, PVOID va, ULONG tag)
+{
+    struct machine *machine = ke_machine();
+
+    if (machine->hooks.pool_free_check != NULL)
+        machine->hooks.pool_free_check(site, va, tag);
+    free_block(machine, (uintptr_t)va, tag);
+}
+
+VOID ExFreePool(PVOID P)
+{
+    free_pool(KE_SITE, P, 0);
+}
+
+VOID ExFreePoolWithTag(PVOID P, ULONG Tag)
+{
+    free_pool(KE_SITE, P, Tag);
+}
+
+VOID ExFreePool2(PVOID P, ULONG Tag, PCPOOL_EXTENDED_PARAMETER ExtendedParameters, ULONG ExtendedParametersCount)
+{
+    UNREFERENCED_PARAMETER(ExtendedParameters);
+    UNREFERENCED_PARAMETER(ExtendedParametersCount);
+    free_pool(KE_SITE, P, Tag);
+}
+
+/* ---- boot ---- */
+
+static size_t table_bytes(const struct pool *pool)
+{
+    return span_bytes_to_pages(pool->npages * sizeof(pool->run_of[0])) * HOST_PAGE_SIZE;
+}
+
+static int open_pool(struct pool *pool, struct mm_space *space, uintptr_t base, size_t npages)
+{
+    void *table;
+    int error;
+
+    *pool = (struct pool){.space = space, .base = base, .npages = npages};
+    for (int i = 0; i < NCLASSES; i++)
+        InitializeListHead(&pool->partial[i]);
+    error = host_table(table_bytes(pool), &table);
+    if (error != 0)
+        return error;
+    pool->run_of = table;
+    host_mutex_init(&pool->lock);
+    return 0;
+}
+
+/* Blocks that drivers never freed; their pages go with the machine. */
+static void close_pool(struct pool *pool)
+{
+    if (pool->run_of == NULL)
+        return;
+    for (size_t page = 0; pool->live != 0 && page < pool->npages; page++) {
+        struct pool_run *run = pool->run_of[page];
+
+        if (run == NULL)
+            continue;
+        pool->live -= run->block_bytes == 0 ? 1 : run->nused;
+        page += run->npages - 1;
+        free(run);
+    }
+    host_release(pool->run_of, table_bytes(pool));
+    host_mutex_destroy(&pool->lock);
+}
+
+int mm_pool_boot(struct machine *machine)
+{
+    struct mm_state *mm = machine->mm;
+    int error;
+
+    mm->pool = calloc(1, sizeof(*mm->pool));
+    if (mm->pool == NULL)
+        return -ENOMEM;
+    error = open_pool(&mm->pool->nonpaged, NULL, (uintptr_t)mm->window, mm->npages);
+    if (error != 0)
+        return error;
+    return open_pool(&mm->pool->paged, mm->paged_pool, mm->paged_pool->base, mm->paged_pool->npages);
+}
+
+void mm_pool_shutdown(struct machine *machine)
+{
+    struct mm_state *mm = machine->mm;
+
+    if (mm->pool == NULL)
+        return;
+    close_pool(&mm->pool->paged);
+    close_pool(&mm->pool->nonpaged);
+    free(mm->pool);
+    mm->pool = NULL;
+}

@@ -1,0 +1,659 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Address spaces: page tables in parallel arrays, regions, and the host's mappings that follow them.
+ *
+ *     | guard | region A ........ | guard | region B ... | guard |  free ...
+ *
+ * Each region has an unused page before and behind it; neighbours share one. New regions start where the last one
+ * ended, and the search wraps at the end: addresses are reused oldest first, so a stale pointer faults for a long time.
+ *
+ * The page table is the truth and the host's mapping follows it: attributes are taken away before the host's mapping is,
+ * and given after it has been made. A pin that comes in between sees the attribute gone and asks under the lock.
+ */
+
+#include "mm/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *va_of(const struct mm_space *space, uint32_t page)
+{
+    return (void *)(space->base + (uintptr_t)page * HOST_PAGE_SIZE);
+}
+
+static uint32_t page_at(const struct mm_space *space, uintptr_t va)
+{
+    return (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
+}
+
+static uint8_t attributes_of(const struct mm_space *space, uint32_t page)
+{
+    return atomic_load(&space->attrs[page]);
+}
+
+static void set_attributes(struct mm_space *space, uint32_t page, uint8_t attributes)
+{
+    atomic_store(&space->attrs[page], attributes);
+}
+
+static void fill_attributes(struct mm_space *space, uint32_t first, size_t npages, uint8_t attributes)
+{
+    for (size_t i = 0; i < npages; i++)
+        set_attributes(space, first + (uint32_t)i, attributes);
+}
+
+static uint32_t pins_of(const struct mm_space *space, uint32_t page)
+{
+    return space->pins == NULL ? 0 : atomic_load(&space->pins[page]);
+}
+
+/* What the host's mapping of a page permits: nothing while it is trimmed, or guarded. */
+static unsigned host_access_of(uint8_t attributes)
+{
+    const bool reachable = (attributes & MM_RESIDENT) && !(attributes & (MM_GUARD | MM_ZOMBIE));
+
+    return reachable ? attributes & MM_ACCESS : HOST_NONE;
+}
+
+/* ---- regions ---- */
+
+enum { NO_REGION = UINT32_MAX, FIRST_ROOM = 16 };
+
+static bool grow_regions_locked(struct mm_space *space)
+{
+    const uint32_t room = space->regions_room == 0 ? FIRST_ROOM : space->regions_room * 2;
+    struct mm_region *regions = realloc(space->regions, room * sizeof(*regions));
+
+    if (regions == NULL)
+        return false;
+    space->regions = regions;
+    space->regions_room = room;
+    return true;
+}
+
+/* An entry of the table with its pages marked as its own; NULL when there is no memory for it. */
+static struct mm_region *add_region_locked(struct mm_space *space, uint32_t first, uint32_t npages, enum mm_region_kind kind)
+{
+    uint32_t index = space->free_region;
+
+    if (index != NO_REGION) {
+        space->free_region = space->regions[index].next_free;
+    } else {
+        if (space->nregions == space->regions_room && !grow_regions_locked(space))
+            return NULL;
+        index = space->nregions++;
+    }
+    space->regions[index] = (struct mm_region){.first = first, .live_first = first, .npages = npages, .kind = kind};
+    for (uint32_t i = 0; i < npages; i++)
+        space->region_of[first + i] = index + 1;
+    space->nused += npages;
+    return &space->regions[index];
+}
+
+static void remove_region_locked(struct mm_space *space, struct mm_region *region)
+{
+    fill_attributes(space, region->first, region->npages, 0);
+    memset(&space->region_of[region->first], 0, region->npages * sizeof(space->region_of[0]));
+    space->nused -= region->npages;
+    region->npages = 0;
+    region->next_free = space->free_region;
+    space->free_region = (uint32_t)(region - space->regions);
+}
+
+static struct mm_region *region_at_locked(struct mm_space *space, uintptr_t va)
+{
+    const uint32_t index = space->region_of[page_at(space, va)];
+
+    return index == 0 ? NULL : &space->regions[index - 1];
+}
+
+bool mm_space_region(struct mm_space *space, uintptr_t va, struct mm_region *out)
+{
+    const struct mm_region *region;
+
+    host_mutex_lock(&space->lock);
+    region = region_at_locked(space, va);
+    if (region != NULL)
+        *out = *region;
+    host_mutex_unlock(&space->lock);
+    return region != NULL;
+}
+
+/* ---- free addresses ---- */
+
+/* The end of the last region that touches [first, first + n), or 0 when none does. */
+static uint32_t end_of_obstacle_locked(const struct mm_space *space, uint32_t first, uint32_t n)
+{
+    for (uint32_t page = first + n; page-- > first;) {
+        const uint32_t index = space->region_of[page];
+
+        if (index != 0)
+            return space->regions[index - 1].first + space->regions[index - 1].npages;
+    }
+    return 0;
+}
+
+/* npages from `first` on, with the unused pages around them, are inside the space and belong to nobody. */
+static bool is_free_locked(const struct mm_space *space, uint32_t first, uint32_t npages)
+{
+    if (first == 0 || first >= space->npages || npages > space->npages - first - 1)
+        return false;
+    return end_of_obstacle_locked(space, first - 1, npages + 2) == 0;
+}
+
+static bool search_locked(const struct mm_space *space, uint32_t from, uint32_t to, uint32_t npages, uint32_t *found)
+{
+    uint32_t first = from;
+
+    while (first <= to && npages <= space->npages - first - 1) {
+        const uint32_t obstacle = end_of_obstacle_locked(space, first - 1, npages + 2);
+
+        if (obstacle == 0) {
+            *found = first;
+            return true;
+        }
+        first = obstacle + 1;
+        if (first >= space->npages)
+            break;
+    }
+    return false;
+}
+
+static bool find_free_locked(struct mm_space *space, uint32_t npages, uint32_t *found)
+{
+    const uint32_t last = space->npages - 1;
+
+    if (npages == 0 || npages > last - 1)
+        return false;
+    if (!search_locked(space, space->cursor, last, npages, found) && !search_locked(space, 1, space->cursor, npages, found))
+        return false;
+    space->cursor = *found + npages + 1 < last ? *found + npages + 1 : 1;
+    return true;
+}
+
+/* ---- memory of the space's own ---- */
+
+/* Return the frames of pages [first, first + n) in as few runs as they have. */
+static void give_frames_locked(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
+{
+    while (n > 0) {
+        void *va;
+        uint32_t page;
+        const size_t run = mm_first_run(machine, &space->pfns[first], n, &va);
+
+        VERIFY(run != 0 && mm_window_page(machine, (uintptr_t)va, &page));
+        mm_frames_give(machine, page, run);
+        first += (uint32_t)run;
+        n -= run;
+    }
+}
+
+static void own_frames_locked(struct machine *machine, struct mm_space *space, uint32_t first, uint32_t page, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct mm_frame *frame = mm_frame(machine, page + (uint32_t)i);
+
+        frame->owner_space = space->id;
+        frame->owner_page = first + (uint32_t)i;
+    }
+    mm_frames_mark(machine, page, n, MM_FRAME_SPACE);
+    mm_pfns_of_pages(machine, page, n, &space->pfns[first]);
+}
+
+/* Back one run: frames, contents, the host's mapping, the page table. How many pages; 0 when RAM or the host refuses. */
+static size_t back_run_locked(struct machine *machine, struct mm_space *space, uint32_t first, size_t n, uint8_t attributes)
+{
+    uint32_t page;
+    const size_t got = mm_frames_take(machine, n, &page);
+
+    if (got == 0)
+        return 0;
+    mm_frames_zero(machine, page, got);
+    if (host_map(&machine->mm->ram, (size_t)page * HOST_PAGE_SIZE, va_of(space, first), got * HOST_PAGE_SIZE,
+                 host_access_of(attributes)) != 0) {
+        mm_frames_give(machine, page, got);
+        return 0;
+    }
+    own_frames_locked(machine, space, first, page, got);
+    fill_attributes(space, first, got, attributes);
+    return got;
+}
+
+static bool back_locked(struct machine *machine, struct mm_space *space, uint32_t first, uint32_t npages, uint8_t attributes)
+{
+    size_t done = 0;
+
+    while (done < npages) {
+        const size_t got = back_run_locked(machine, space, first + (uint32_t)done, npages - done, attributes);
+
+        if (got == 0) {
+            VERIFY(host_revoke(va_of(space, first), (size_t)npages * HOST_PAGE_SIZE) == 0);
+            give_frames_locked(machine, space, first, done);
+            return false;
+        }
+        done += got;
+    }
+    return true;
+}
+
+static uintptr_t allocate_locked(struct machine *machine, struct mm_space *space, uint32_t npages, uint8_t attributes)
+{
+    struct mm_region *region;
+    uint32_t first;
+
+    if (!find_free_locked(space, npages, &first))
+        return 0;
+    region = add_region_locked(space, first, npages, MM_REGION_MEMORY);
+    if (region == NULL)
+        return 0;
+    if (!back_locked(machine, space, first, npages, attributes | MM_USED | MM_RESIDENT)) {
+        remove_region_locked(space, region);
+        return 0;
+    }
+    return (uintptr_t)va_of(space, first);
+}
+
+uintptr_t mm_space_allocate(struct machine *machine, struct mm_space *space, size_t npages, uint8_t attributes)
+{
+    uintptr_t va;
+
+    if (npages >= space->npages)
+        return 0;
+    host_mutex_lock(&space->lock);
+    va = allocate_locked(machine, space, (uint32_t)npages, attributes);
+    host_mutex_unlock(&space->lock);
+    return va;
+}
+
+static uint64_t region_pins(const struct mm_space *space, const struct mm_region *region)
+{
+    uint64_t pins = 0;
+
+    for (uint32_t i = 0; i < region->npages; i++)
+        pins += pins_of(space, region->first + i);
+    return pins;
+}
+
+uint64_t mm_space_pins(struct mm_space *space)
+{
+    uint64_t pins = 0;
+
+    host_mutex_lock(&space->lock);
+    for (uint32_t i = 0; i < space->nregions; i++)
+        pins += region_pins(space, &space->regions[i]);
+    host_mutex_unlock(&space->lock);
+    return pins;
+}
+
+static void drop_region_locked(struct machine *machine, struct mm_space *space, struct mm_region *region)
+{
+    give_frames_locked(machine, space, region->first, region->npages);
+    remove_region_locked(space, region);
+}
+
+/*
+ * The region is out of reach from here on. Its attributes say ZOMBIE before its pins are added up: a lock that slips in
+ * between finds the page gone, drops its pin again and so comes to mm_space_reap.
+ */
+static void free_region_locked(struct machine *machine, struct mm_space *space, struct mm_region *region)
+{
+    fill_attributes(space, region->first, region->npages, MM_USED | MM_ZOMBIE);
+    VERIFY(host_revoke(va_of(space, region->first), (size_t)region->npages * HOST_PAGE_SIZE) == 0);
+    if (region_pins(space, region) == 0)
+        drop_region_locked(machine, space, region);
+}
+
+bool mm_space_free(struct machine *machine, struct mm_space *space, uintptr_t va)
+{
+    struct mm_region *region;
+    bool found;
+
+    host_mutex_lock(&space->lock);
+    region = region_at_locked(space, va);
+    found = region != NULL && region->kind == MM_REGION_MEMORY && (uintptr_t)va_of(space, region->first) == va
+        && !(attributes_of(space, region->first) & MM_ZOMBIE);
+    if (found)
+        free_region_locked(machine, space, region);
+    host_mutex_unlock(&space->lock);
+    return found;
+}
+
+void mm_space_reap(struct machine *machine, struct mm_space *space, uint32_t page)
+{
+    struct mm_region *region;
+
+    host_mutex_lock(&space->lock);
+    region = region_at_locked(space, (uintptr_t)va_of(space, page));
+    if (region != NULL && (attributes_of(space, page) & MM_ZOMBIE) && region_pins(space, region) == 0)
+        drop_region_locked(machine, space, region);
+    host_mutex_unlock(&space->lock);
+}
+
+/* ---- protection and residence ---- */
+
+/* One call to the host for each run of pages whose host access comes out the same. False: the host refused `*failed`. */
+static bool apply_host_access(struct mm_space *space, uint32_t first, uint32_t npages, uint32_t *failed)
+{
+    for (uint32_t i = 0; i < npages;) {
+        const unsigned access = host_access_of(attributes_of(space, first + i));
+        uint32_t run = 1;
+
+        while (i + run < npages && host_access_of(attributes_of(space, first + i + run)) == access)
+            run++;
+        if (host_protect(va_of(space, first + i), (size_t)run * HOST_PAGE_SIZE, access) != 0) {
+            *failed = first + i;
+            return false;
+        }
+        i += run;
+    }
+    return true;
+}
+
+static bool is_memory_locked(struct mm_space *space, uintptr_t va, size_t npages)
+{
+    const struct mm_region *region = region_at_locked(space, va);
+    const uint32_t first = page_at(space, va);
+
+    return region != NULL && region->kind == MM_REGION_MEMORY && !(attributes_of(space, first) & MM_ZOMBIE)
+        && npages <= region->first + region->npages - first;
+}
+
+bool mm_space_protect(struct machine *machine, struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes)
+{
+    const uint32_t first = page_at(space, va);
+    uint32_t failed;
+    bool done;
+
+    (void)machine;
+    host_mutex_lock(&space->lock);
+    done = is_memory_locked(space, va, npages);
+    for (size_t i = 0; i < npages && done; i++) {
+        const uint8_t kept = attributes_of(space, first + (uint32_t)i) & (MM_USED | MM_RESIDENT);
+
+        set_attributes(space, first + (uint32_t)i, kept | attributes);
+    }
+    done = done && apply_host_access(space, first, (uint32_t)npages, &failed);
+    host_mutex_unlock(&space->lock);
+    return done;
+}
+
+/* Make one used page resident. False: the host refused. */
+static bool page_in_locked(struct mm_space *space, uint32_t page)
+{
+    const uint8_t attributes = attributes_of(space, page) | MM_RESIDENT;
+
+    if (host_protect(va_of(space, page), HOST_PAGE_SIZE, host_access_of(attributes)) != 0)
+        return false;
+    set_attributes(space, page, attributes);
+    return true;
+}
+
+static bool is_trimmed(uint8_t attributes)
+{
+    return (attributes & MM_USED) && !(attributes & (MM_RESIDENT | MM_ZOMBIE));
+}
+
+void mm_space_page_in(struct machine *machine, struct mm_space *space, uint32_t first, size_t npages)
+{
+    (void)machine;
+    host_mutex_lock(&space->lock);
+    for (size_t i = 0; i < npages; i++)
+        if (is_trimmed(attributes_of(space, first + (uint32_t)i)))
+            VERIFY(page_in_locked(space, first + (uint32_t)i));
+    host_mutex_unlock(&space->lock);
+}
+
+NTSTATUS mm_space_prepare_page_locked(struct mm_space *space, uint32_t page, uint8_t access)
+{
+    const uint8_t attributes = attributes_of(space, page);
+
+    if (!(attributes & MM_USED) || (attributes & MM_ZOMBIE) || (attributes & access) != access)
+        return STATUS_ACCESS_VIOLATION;
+    if (is_trimmed(attributes) && !page_in_locked(space, page))
+        return STATUS_INSUFFICIENT_RESOURCES;
+    if (attributes & MM_GUARD) {
+        set_attributes(space, page, attributes_of(space, page) & (uint8_t)~MM_GUARD);
+        VERIFY(page_in_locked(space, page));
+        return STATUS_GUARD_PAGE_VIOLATION;
+    }
+    return STATUS_SUCCESS;
+}
+
+/* Take RESIDENT away unless the page is pinned. A pin that comes later sees it gone and waits for the lock. */
+static bool evict_locked(struct mm_space *space, uint32_t page)
+{
+    const uint8_t attributes = attributes_of(space, page);
+
+    if (!(attributes & MM_RESIDENT) || (attributes & (MM_ALIAS | MM_ZOMBIE)))
+        return false;
+    set_attributes(space, page, attributes & (uint8_t)~MM_RESIDENT);
+    if (pins_of(space, page) == 0)
+        return true;
+    set_attributes(space, page, attributes);
+    return false;
+}
+
+/* The pages from `first` on that could be evicted in a row; they are then out of the host's page table too. */
+static uint32_t evict_run_locked(struct mm_space *space, uint32_t first, uint32_t npages)
+{
+    uint32_t run = 0;
+
+    while (run < npages && evict_locked(space, first + run))
+        run++;
+    if (run == 0 || host_protect(va_of(space, first), (size_t)run * HOST_PAGE_SIZE, HOST_NONE) == 0)
+        return run;
+    for (uint32_t i = 0; i < run; i++)
+        set_attributes(space, first + i, attributes_of(space, first + i) | MM_RESIDENT);
+    return 0;
+}
+
+size_t mm_space_trim(struct machine *machine, struct mm_space *space)
+{
+    size_t trimmed = 0;
+
+    (void)machine;
+    host_mutex_lock(&space->lock);
+    for (uint32_t i = 0; i < space->nregions; i++) {
+        const struct mm_region *region = &space->regions[i];
+
+        for (uint32_t page = 0; page < region->npages;) {
+            const uint32_t run = evict_run_locked(space, region->first + page, region->npages - page);
+
+            trimmed += run;
+            page += run == 0 ? 1 : run;
+        }
+    }
+    host_mutex_unlock(&space->lock);
+    return trimmed;
+}
+
+/* ---- mappings of other owners' frames ---- */
+
+/* False: a PFN is no page of RAM, or the host refused. */
+static bool map_runs(struct machine *machine, struct mm_space *space, uint32_t first, const struct mm_map_request *request)
+{
+    for (size_t done = 0; done < request->npages;) {
+        void *window;
+        uint32_t page;
+        const size_t run = mm_first_run(machine, request->pfns + done, request->npages - done, &window);
+
+        if (run == 0 || !mm_window_page(machine, (uintptr_t)window, &page))
+            return false;
+        if (host_map(&machine->mm->ram, (size_t)page * HOST_PAGE_SIZE, va_of(space, first + (uint32_t)done),
+                     run * HOST_PAGE_SIZE, request->attributes & MM_ACCESS) != 0)
+            return false;
+        done += run;
+    }
+    return true;
+}
+
+static NTSTATUS choose_pages_locked(struct mm_space *space, const struct mm_map_request *request, uint32_t *first)
+{
+    if (request->wanted == 0)
+        return find_free_locked(space, (uint32_t)request->npages, first) ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+    *first = page_at(space, request->wanted);
+    return is_free_locked(space, *first, (uint32_t)request->npages) ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
+}
+
+static NTSTATUS map_locked(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uint32_t *first)
+{
+    const enum mm_region_kind kind = space->kind == MM_KIND_SYSTEM_PTE ? MM_REGION_SYSTEM_MAPPING : MM_REGION_USER_MAPPING;
+    struct mm_region *region;
+    const NTSTATUS status = choose_pages_locked(space, request, first);
+
+    if (!NT_SUCCESS(status))
+        return status;
+    region = add_region_locked(space, *first, (uint32_t)request->npages, kind);
+    if (region == NULL)
+        return STATUS_INSUFFICIENT_RESOURCES;
+    if (!map_runs(machine, space, *first, request)) {
+        VERIFY(host_revoke(va_of(space, *first), request->npages * HOST_PAGE_SIZE) == 0);
+        remove_region_locked(space, region);
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    region->mdl = request->mdl;
+    region->start_va = request->start_va;
+    region->first_pfn = request->pfns[0];
+    memcpy(&space->pfns[*first], request->pfns, request->npages * sizeof(PFN_NUMBER));
+    fill_attributes(space, *first, request->npages, request->attributes | MM_USED | MM_RESIDENT | MM_ALIAS);
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS mm_space_map(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uintptr_t *va)
+{
+    NTSTATUS status = STATUS_INSUFFICIENT_RESOURCES;
+    uint32_t first;
+
+    if (request->npages == 0 || request->npages >= space->npages)
+        return status;
+    host_mutex_lock(&space->lock);
+    status = map_locked(machine, space, request, &first);
+    host_mutex_unlock(&space->lock);
+    if (NT_SUCCESS(status))
+        *va = (uintptr_t)va_of(space, first);
+    return status;
+}
+
+void mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t va)
+{
+    struct mm_region *region;
+
+    (void)machine;
+    host_mutex_lock(&space->lock);
+    region = region_at_locked(space, va);
+    VERIFY(region != NULL && region->kind != MM_REGION_MEMORY);
+    VERIFY(host_revoke(va_of(space, region->first), (size_t)region->npages * HOST_PAGE_SIZE) == 0);
+    remove_region_locked(space, region);
+    host_mutex_unlock(&space->lock);
+}
+
+void mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npages)
+{
+    struct mm_region *region;
+
+    host_mutex_lock(&space->lock);
+    region = region_at_locked(space, va);
+    if (region != NULL && region->kind != MM_REGION_MEMORY) {
+        region->live_first += (uint32_t)npages;
+        region->first_pfn = space->pfns[region->live_first];
+        region->start_va += npages * HOST_PAGE_SIZE;
+    }
+    host_mutex_unlock(&space->lock);
+}
+
+/* ---- creation ---- */
+
+static int make_table(size_t npages, size_t entry_bytes, void **table)
+{
+    return host_table(span_bytes_to_pages(npages * entry_bytes) * HOST_PAGE_SIZE, table);
+}
+
+static void drop_table(size_t npages, size_t entry_bytes, void *table)
+{
+    host_release(table, span_bytes_to_pages(npages * entry_bytes) * HOST_PAGE_SIZE);
+}
+
+static int make_tables(struct mm_space *space)
+{
+    const size_t n = space->npages;
+    void *tables[4] = {NULL};
+    int error = make_table(n, sizeof(space->pfns[0]), &tables[0]);
+
+    if (error == 0)
+        error = make_table(n, sizeof(space->attrs[0]), &tables[1]);
+    if (error == 0)
+        error = make_table(n, sizeof(space->region_of[0]), &tables[2]);
+    if (error == 0 && space->kind != MM_KIND_SYSTEM_PTE)
+        error = make_table(n, sizeof(space->pins[0]), &tables[3]);
+    space->pfns = tables[0];
+    space->attrs = tables[1];
+    space->region_of = tables[2];
+    space->pins = tables[3];
+    return error;
+}
+
+static void drop_memory(struct mm_space *space)
+{
+    const size_t n = space->npages;
+
+    drop_table(n, sizeof(space->pfns[0]), space->pfns);
+    drop_table(n, sizeof(space->attrs[0]), (void *)space->attrs);
+    drop_table(n, sizeof(space->region_of[0]), space->region_of);
+    drop_table(n, sizeof(space->pins[0]), (void *)space->pins);
+    host_release((void *)space->base, n * HOST_PAGE_SIZE);
+    free(space->regions);
+    free(space);
+}
+
+static bool enter_table(struct machine *machine, struct mm_space *space)
+{
+    struct mm_state *mm = machine->mm;
+    unsigned id = 0;
+
+    host_mutex_lock(&mm->spaces_lock);
+    while (id < MM_MAX_SPACES && atomic_load_explicit(&mm->spaces[id], memory_order_relaxed) != NULL)
+        id++;
+    if (id < MM_MAX_SPACES) {
+        space->id = (uint16_t)id;
+        atomic_store_explicit(&mm->spaces[id], space, memory_order_release);
+    }
+    host_mutex_unlock(&mm->spaces_lock);
+    return id < MM_MAX_SPACES;
+}
+
+struct mm_space *mm_space_by_id(const struct machine *machine, uint16_t id)
+{
+    return atomic_load_explicit(&machine->mm->spaces[id], memory_order_acquire);
+}
+
+struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, size_t npages)
+{
+    struct mm_space *space = calloc(1, sizeof(*space));
+    void *base = NULL;
+
+    if (space == NULL)
+        return NULL;
+    *space = (struct mm_space){.kind = kind, .npages = (uint32_t)npages, .cursor = 1, .free_region = NO_REGION};
+    if (host_reserve(npages * HOST_PAGE_SIZE, &base) != 0) {
+        free(space);
+        return NULL;
+    }
+    space->base = (uintptr_t)base;
+    host_mutex_init(&space->lock);
+    if (make_tables(space) != 0 || !enter_table(machine, space)) {
+        drop_memory(space);
+        return NULL;
+    }
+    return space;
+}
+
+void mm_space_destroy(struct machine *machine, struct mm_space *space)
+{
+    atomic_store_explicit(&machine->mm->spaces[space->id], NULL, memory_order_release);
+    for (uint32_t i = 0; i < space->nregions; i++)
+        if (space->regions[i].npages != 0 && space->regions[i].kind == MM_REGION_MEMORY)
+            give_frames_locked(machine, space, space->regions[i].first, space->regions[i].npages);
+    host_mutex_destroy(&space->lock);
+    drop_memory(space);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of mm share with each other and with nobody else. */
+#ifndef PINION_MM_STATE_H
+#define PINION_MM_STATE_H
+
+#include "mm/mm.h"
+
+int  mm_frames_boot(struct machine *machine);
+void mm_frames_shutdown(struct machine *machine);
+void mm_frame_unpinned(struct machine *machine, uint32_t page);         /* its last pin went: free it if it is a zombie */
+int  mm_window_boot(struct machine *machine);
+void mm_window_shutdown(struct machine *machine);
+int  mm_pool_boot(struct machine *machine);
+void mm_pool_shutdown(struct machine *machine);
+
+enum host_fault_verdict mm_on_fault(const struct host_fault *fault);
+
+struct mm_space *mm_space_by_id(const struct machine *machine, uint16_t id);
+uint64_t         mm_space_pins(struct mm_space *space);                 /* held on all its pages */
+
+/* The last pin of a freed page went: free its region if that was the last of all. */
+void mm_space_reap(struct machine *machine, struct mm_space *space, uint32_t page);
+
+/* One page of a space on behalf of a lock that found it not plainly there; the space's lock is held. */
+NTSTATUS mm_space_prepare_page_locked(struct mm_space *space, uint32_t page, uint8_t access);
+
+PEPROCESS mm_process_new(struct machine *machine, const char *name);
+void      mm_process_free(struct machine *machine, PEPROCESS process);
+
+#endif

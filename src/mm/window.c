@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The RAM window: every page of RAM at one fixed place of this process, in the order of the RAM file.
+ *
+ * What is contiguous in the file is contiguous in the window, so a run of neighbouring pages needs no mapping of its
+ * own to be read as one buffer.
+ */
+
+#include "mm/state.h"
+
+void *mm_window_va(const struct machine *machine, uint32_t page)
+{
+    return machine->mm->window + (size_t)page * HOST_PAGE_SIZE;
+}
+
+bool mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page)
+{
+    const uintptr_t off = va - (uintptr_t)machine->mm->window;
+
+    *page = (uint32_t)(off >> SPAN_PAGE_SHIFT);
+    return off < machine->mm->npages * HOST_PAGE_SIZE;
+}
+
+static bool is_host_pfn(PFN_NUMBER pfn)
+{
+    return pfn >= MM_HOST_PFN_BASE && pfn != MM_NO_PFN;
+}
+
+static size_t host_run(const PFN_NUMBER *pfns, size_t n, void **va)
+{
+    size_t run = 1;
+
+    *va = (void *)((pfns[0] - MM_HOST_PFN_BASE) << SPAN_PAGE_SHIFT);
+    while (run < n && pfns[run] == pfns[0] + run)
+        run++;
+    return run;
+}
+
+size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, void **va)
+{
+    uint32_t first, page;
+    size_t run = 1;
+
+    if (n == 0)
+        return 0;
+    if (is_host_pfn(pfns[0]))
+        return host_run(pfns, n, va);
+    if (!mm_page_of_pfn(machine, pfns[0], &first))
+        return 0;
+    while (run < n && mm_page_of_pfn(machine, pfns[run], &page) && page == first + run)
+        run++;
+    *va = mm_window_va(machine, first);
+    return run;
+}
+
+int mm_window_boot(struct machine *machine)
+{
+    struct mm_state *mm = machine->mm;
+    const size_t bytes = mm->npages * HOST_PAGE_SIZE;
+    void *base;
+    int error = host_ram_create(&mm->ram, bytes);
+
+    if (error != 0)
+        return error;
+    error = host_reserve(bytes, &base);
+    if (error == 0)
+        error = host_map(&mm->ram, 0, base, bytes, HOST_READ | HOST_WRITE);
+    if (error != 0) {
+        host_ram_destroy(&mm->ram);
+        return error;
+    }
+    mm->window = base;
+    return 0;
+}
+
+void mm_window_shutdown(struct machine *machine)
+{
+    struct mm_state *mm = machine->mm;
+
+    if (mm->window == NULL)
+        return;
+    host_release(mm->window, mm->npages * HOST_PAGE_SIZE);
+    host_ram_destroy(&mm->ram);
+    mm->window = NULL;
+}
