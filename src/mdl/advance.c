@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moving the beginning of an MDL forward: MmAdvanceMdl.
+ *
+ *     before   | passed | passed | first | .... | last |      PFNs of passed pages are unlocked at once
+ *     after    | first | .... | last |                        the end of the buffer stays where it is
+ *
+ * Nothing is allocated: this is the road for drivers that must go on when memory is short. The pages of a mapping that
+ * were passed stay mapped until it is released; the mapping's address moves with the buffer.
+ */
+
+#include "mdl/mdl.h"
+
+#include <string.h>
+
+static size_t pages_passed(const MDL *mdl, ULONG bytes)
+{
+    return ((size_t)mdl->ByteOffset + bytes) >> SPAN_PAGE_SHIFT;
+}
+
+/* The system address moves by as much as the buffer does, whoever made it: a mapping, or nonpaged memory itself. */
+static void advance_mapping(struct machine *machine, PMDL mdl, ULONG bytes, size_t passed)
+{
+    const uintptr_t va = (uintptr_t)mdl->MappedSystemVa;
+    const bool own = !mdl_has(mdl, MDL_PARTIAL) || mdl_has(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED);
+    struct mm_space *space;
+
+    mdl->MappedSystemVa = (PVOID)(va + bytes);
+    if (!mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA) || !own)
+        return;
+    ke_count(KE_SYSTEM_PAGES_MAPPED, -(int64_t)passed);
+    if (mm_classify(machine, va, &space) == MM_KIND_SYSTEM_PTE)
+        mm_space_advance_mapping(space, va, passed);
+}
+
+/*
+ * Move the beginning of the MDL's buffer forward by NumberOfBytes; its end stays. Pages that are passed are unlocked at once.
+ *
+ * STATUS_INVALID_PARAMETER_2, and the MDL as it was, when NumberOfBytes reaches or passes the end. Zero bytes change nothing.
+ * IRQL: <= DISPATCH_LEVEL.
+ * Doc:  wdm/nf-wdm-mmadvancemdl
+ */
+NTSTATUS MmAdvanceMdl(PMDLX Mdl, ULONG NumberOfBytes)
+{
+    struct machine *machine = ke_machine();
+    const size_t span = mdl_span(Mdl);
+    const size_t passed = pages_passed(Mdl, NumberOfBytes);
+
+    KE_HOOK(machine, mdl_advance_check, Mdl, NumberOfBytes);
+    if (NumberOfBytes == 0)
+        return STATUS_SUCCESS;
+    if (NumberOfBytes >= Mdl->ByteCount)
+        return STATUS_INVALID_PARAMETER_2;
+    if (mdl_has(Mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL))
+        advance_mapping(machine, Mdl, NumberOfBytes, passed);
+    if (passed != 0) {
+        if (mdl_has(Mdl, MDL_PAGES_LOCKED))
+            mm_unlock_pages(machine, mdl_pfns(Mdl), passed);
+        memmove(mdl_pfns(Mdl), mdl_pfns(Mdl) + passed, (span - passed) * sizeof(PFN_NUMBER));
+    }
+    Mdl->StartVa = (PCHAR)Mdl->StartVa + passed * PAGE_SIZE;
+    Mdl->ByteOffset = (ULONG)span_offset(Mdl->ByteOffset + (size_t)NumberOfBytes);
+    Mdl->ByteCount -= NumberOfBytes;
+    ke_count(KE_MDLS_ADVANCED, 1);
+    KE_HOOK(machine, mdl_advance_record, Mdl);
+    return STATUS_SUCCESS;
+}

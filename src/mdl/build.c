@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* MDLs of memory that is nonpaged by nature: MmBuildMdlForNonPagedPool. */
+
+#include "mdl/mdl.h"
+
+/* Store the PFNs of the pages from `start` on, up to the first one that is not resident; how many were. */
+static size_t translate_pages(const struct machine *machine, uintptr_t start, size_t npages, PPFN_NUMBER pfns)
+{
+    for (size_t i = 0; i < npages; i++) {
+        const PFN_NUMBER pfn = mm_translate(machine, start + i * PAGE_SIZE);
+
+        if (pfn == MM_NO_PFN)
+            return i;
+        pfns[i] = pfn;
+    }
+    return npages;
+}
+
+/*
+ * Describe the pages under a nonpaged buffer. The MDL then counts as mapped at the buffer's own address: it is neither locked nor
+ * unlocked nor mapped into system space again, and needs no clean-up but its own.
+ *
+ * A page that is not resident: bug check 0x1A/0x1240 (MDL, address of the page).
+ * IRQL: <= DISPATCH_LEVEL.
+ * Doc:  wdm/nf-wdm-mmbuildmdlfornonpagedpool
+ */
+VOID MmBuildMdlForNonPagedPool(PMDLX MemoryDescriptorList)
+{
+    struct machine *machine = ke_machine();
+    PMDL mdl = MemoryDescriptorList;
+    const uintptr_t start = (uintptr_t)mdl->StartVa;
+    const size_t npages = mdl_span(mdl);
+    size_t resident;
+
+    KE_HOOK(machine, mdl_build_check, mdl);
+    resident = translate_pages(machine, start, npages, mdl_pfns(mdl));
+    if (resident < npages)
+        ke_bug_check(MEMORY_MANAGEMENT, 0x1240, (uintptr_t)mdl, start + resident * PAGE_SIZE, 0);
+    mdl->Process = NULL;
+    mdl->MappedSystemVa = (PVOID)mdl_va(mdl);
+    mdl_set_flags(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL | MDL_PARTIAL_HAS_BEEN_MAPPED, MDL_SOURCE_IS_NONPAGED_POOL);
+    KE_HOOK(machine, mdl_build_record, mdl);
+}

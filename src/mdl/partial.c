@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Partial MDLs: IoBuildPartialMdl, MmPrepareMdlForReuse.
+ *
+ *     source   | page 0 | page 1 | page 2 | page 3 |
+ *                   ^-----------------^                    VirtualAddress, Length
+ *     target   | page 0 | page 1 | page 2 |                the same PFNs; a lock of its own it has not
+ *
+ * A partial MDL of a mapped source shares the source's mapping: MDL_MAPPED_TO_SYSTEM_VA without
+ * MDL_PARTIAL_HAS_BEEN_MAPPED. One that was mapped by itself carries both, and only that one releases its mapping.
+ */
+
+#include "mdl/state.h"
+
+#include <string.h>
+
+/* Flags that a partial MDL takes over from its source, and those that it keeps of its own. */
+enum {
+    FROM_SOURCE = MDL_IO_PAGE_READ | MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA | MDL_IO_SPACE,
+    KEPT        = MDL_ALLOCATED_FIXED_SIZE | MDL_ALLOCATED_MUST_SUCCEED,
+};
+
+/* Length 0 asks for all that the source describes from VirtualAddress on. */
+static size_t part_bytes(const MDL *source, uintptr_t va, ULONG length)
+{
+    return length != 0 ? length : (ULONG)(mdl_va(source) + source->ByteCount - va);
+}
+
+/* Without the verifier a wrong call leaves the target as it was; with it, the check hook has stopped the machine. */
+static bool fits(const struct machine *machine, const MDL *source, const MDL *target, uintptr_t va, size_t bytes)
+{
+    return bytes != 0 && span_contains(mdl_va(source), source->ByteCount, va, bytes)
+        && span_pages(va, bytes) <= mdl_capacity(machine, target);
+}
+
+/*
+ * Make TargetMdl describe [VirtualAddress, VirtualAddress + Length) of SourceMdl's buffer. VirtualAddress counts from
+ * MmGetMdlVirtualAddress(SourceMdl); Length 0 means up to the buffer's end. The source must be locked or nonpaged.
+ *
+ * A range outside the source, or a target without room for its pages: bug check 0x12E or 0x40 with the verifier on, else
+ * TargetMdl stays as it was.
+ * IRQL: <= DISPATCH_LEVEL.
+ * Doc:  wdm/nf-wdm-iobuildpartialmdl
+ */
+VOID IoBuildPartialMdl(PMDL SourceMdl, PMDL TargetMdl, PVOID VirtualAddress, ULONG Length)
+{
+    struct machine *machine = ke_machine();
+    const uintptr_t va = (uintptr_t)VirtualAddress;
+    const size_t bytes = part_bytes(SourceMdl, va, Length);
+    const size_t skipped = (span_page_base(va) - (uintptr_t)SourceMdl->StartVa) >> SPAN_PAGE_SHIFT;
+    const unsigned inherited = (USHORT)SourceMdl->MdlFlags & FROM_SOURCE;
+
+    KE_HOOK(machine, mdl_partial_check, SourceMdl, TargetMdl, VirtualAddress, Length);
+    if (!fits(machine, SourceMdl, TargetMdl, va, bytes))
+        return;
+    TargetMdl->StartVa = (PVOID)span_page_base(va);
+    TargetMdl->ByteOffset = (ULONG)span_offset(va);
+    TargetMdl->ByteCount = (ULONG)bytes;
+    TargetMdl->Process = SourceMdl->Process;
+    TargetMdl->MappedSystemVa = (PCHAR)SourceMdl->MappedSystemVa + (va - mdl_va(SourceMdl));
+    mdl_set_flags(TargetMdl, ~(unsigned)KEPT, MDL_PARTIAL | inherited);
+    memmove(mdl_pfns(TargetMdl), mdl_pfns(SourceMdl) + skipped, span_pages(va, bytes) * sizeof(PFN_NUMBER));
+    ke_count(KE_PARTIALS_BUILT, 1);
+    KE_HOOK(machine, mdl_partial_record, SourceMdl, TargetMdl);
+}
+
+/*
+ * Release the mapping that a partial MDL made for itself, so that it can be a target again. One that it shares with its source, and any
+ * other MDL's, stays.
+ *
+ * IRQL: <= DISPATCH_LEVEL.
+ * Doc:  wdm/nf-wdm-mmpreparemdlforreuse
+ */
+VOID MmPrepareMdlForReuse(PMDL Mdl)
+{
+    struct machine *machine = ke_machine();
+
+    KE_HOOK(machine, mdl_reuse_check, Mdl);
+    if (!mdl_has(Mdl, MDL_PARTIAL_HAS_BEEN_MAPPED))
+        return;
+    mdl_unmap_system(machine, Mdl);
+    KE_HOOK(machine, mdl_unmap_record, Mdl, false);
+}

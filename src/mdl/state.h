@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of mdl share with each other and with nobody else. */
+#ifndef PINION_MDL_STATE_H
+#define PINION_MDL_STATE_H
+
+#include "mdl/mdl.h"
+#include "rtl/buddy.h"
+
+struct mdl_blocks;
+
+struct mdl_state {
+    struct mdl_blocks *blocks;
+};
+
+int  mdl_blocks_boot(struct machine *machine);
+void mdl_blocks_shutdown(struct machine *machine);
+void mdl_blocks_leave_thread(struct machine *machine);
+
+/* A system mapping of the MDL was made at va, or ended. */
+void mdl_note_mapped(PMDL mdl, uintptr_t va);
+void mdl_note_unmapped(PMDL mdl);
+
+#endif
