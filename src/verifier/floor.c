@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* The verifier's floor: with verifier=off it boots to nothing; at the end it names each object that was left. */
+
+#include "verifier/verifier.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int boot(struct machine *machine)
+{
+    int error;
+
+    if (machine->options.verifier == 0)
+        return 0;
+    machine->verifier = calloc(1, sizeof(*machine->verifier));
+    if (machine->verifier == NULL)
+        return -ENOMEM;
+    error = vf_record_boot(machine->verifier);
+    if (error != 0) {
+        free(machine->verifier);
+        machine->verifier = NULL;
+        return error;
+    }
+    vf_hooks_install(&machine->hooks);
+    return 0;
+}
+
+static void report_left(const struct vf_mdl *entry)
+{
+    const struct vf_case of = {.mdl = entry->mdl};
+
+    if ((entry->state & VF_MAPPED) || entry->user_mappings != 0)
+        vf_warn(VF_MAPPING_LEAK, of);
+    if (entry->state & VF_LOCKED)
+        vf_warn(VF_LOCK_LEAK, of);
+    if (entry->state & VF_ALLOCATED)
+        vf_warn(VF_MDL_LEAK, of);
+}
+
+static void check(struct machine *machine)
+{
+    if (machine->verifier != NULL)
+        vf_each(machine, report_left);
+}
+
+static void shutdown(struct machine *machine)
+{
+    if (machine->verifier == NULL)
+        return;
+    machine->hooks = (struct ke_hooks){0};
+    vf_record_shutdown(machine->verifier);
+    free(machine->verifier);
+    machine->verifier = NULL;
+}
+
+const struct ke_floor verifier_floor = {.name = "verifier", .boot = boot, .check = check, .shutdown = shutdown};

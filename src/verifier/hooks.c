@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/* The hooks: which rules each routine is held to, and what it adds to the record. A group of functions per routine. */
+
+#include "verifier/verifier.h"
+
+#include <stdlib.h>
+
+static struct machine *the(void)
+{
+    return &ke_the_machine;
+}
+
+static uint64_t flags_of(const MDL *mdl)
+{
+    return (USHORT)mdl->MdlFlags;
+}
+
+static uint64_t address(const volatile void *p)
+{
+    return (uintptr_t)p;
+}
+
+static struct vf_case about(struct ke_site site, PMDL mdl)
+{
+    return (struct vf_case){site, mdl};
+}
+
+static bool is_above(KIRQL limit)
+{
+    return ke_self()->irql > limit;
+}
+
+static bool has_state(PMDL mdl, uint32_t state)
+{
+    return (vf_lookup(the(), mdl).state & state) != 0;
+}
+
+/* ---- rules that many routines share ---- */
+
+static void require_alive(struct ke_site site, PMDL mdl)
+{
+    if (mdl_block_is_ours(the(), mdl) && !mdl_block_is_live(the(), mdl))
+        vf_stop(VF_USED_AFTER_FREE, about(site, mdl), address(mdl), 0, site.ip, 0);
+}
+
+static void prefer_dispatch(struct ke_site site, PMDL mdl)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_warn(VF_IRQL_TOO_HIGH, about(site, mdl));
+}
+
+/* Pages that can be described by a partial MDL or mapped: locked on record, nonpaged, partial, or vouched for by a driver's own flags. */
+static bool is_held(PMDL mdl)
+{
+    return has_state(mdl, VF_LOCKED | VF_BUILT | VF_PARTIAL)
+        || mdl_has(mdl, MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL | MDL_IO_SPACE);
+}
+
+static bool is_partial(PMDL mdl)
+{
+    return has_state(mdl, VF_PARTIAL) || mdl_has(mdl, MDL_PARTIAL);
+}
+
+/* Built for nonpaged memory; a driver's own MDL has no entry for that, and its header says so. */
+static bool is_built(PMDL mdl)
+{
+    return mdl_has(mdl, MDL_SOURCE_IS_NONPAGED_POOL) && !mdl_has(mdl, MDL_PARTIAL);
+}
+
+/* ---- IoAllocateMdl, IoFreeMdl ---- */
+
+static void allocate_check(struct ke_site site, PVOID va, ULONG length, BOOLEAN secondary, BOOLEAN quota, PIRP irp)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_POOL_NONPAGED_IRQL, about(site, NULL), ke_self()->irql, NonPagedPoolNx, MmSizeOfMdl(va, length), 0);
+    if (secondary && irp == NULL)
+        vf_warn(VF_SECONDARY_WITHOUT_IRP, about(site, NULL));
+    if (quota)
+        vf_warn(VF_QUOTA_CHARGED, about(site, NULL));
+    if (irp != NULL && !secondary && irp->MdlAddress != NULL)
+        vf_warn(VF_CHAIN_REPLACED, about(site, irp->MdlAddress));
+    if (length == 0)
+        vf_warn(VF_ZERO_LENGTH, about(site, NULL));
+}
+
+static void allocate_record(struct ke_site site, PMDL mdl)
+{
+    vf_record(the(), site, mdl, VF_ALLOCATED, 0, VF_EVENT_ALLOCATED);
+}
+
+static void free_check(struct ke_site site, PMDL mdl)
+{
+    const struct vf_mdl entry = vf_lookup(the(), mdl);
+
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_POOL_FREE_NONPAGED_IRQL, about(site, mdl), ke_self()->irql, NonPagedPoolNx, address(mdl), 0);
+    require_alive(site, mdl);
+    if (((entry.state & VF_MAPPED) && !(entry.state & VF_PARTIAL)) || entry.user_mappings != 0)
+        vf_stop(VF_FREED_WHILE_MAPPED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
+    if (entry.state & VF_LOCKED)
+        vf_stop(VF_FREED_WHILE_LOCKED, about(site, mdl), address(entry.where[VF_EVENT_LOCKED]), 0, address(mdl), mdl_span(mdl));
+}
+
+static void free_record(struct ke_site site, PMDL mdl)
+{
+    vf_record_freed(the(), site, mdl);
+}
+
+/* ---- IoBuildPartialMdl, MmPrepareMdlForReuse ---- */
+
+static void require_range(struct ke_site site, PMDL source, PMDL target, uintptr_t va, ULONG length)
+{
+    const uintptr_t start = mdl_va(source);
+    const size_t rest = source->ByteCount - (va - start);
+
+    if (!span_contains(start, source->ByteCount, va, length != 0 ? length : 1))
+        vf_stop(VF_OUTSIDE_SOURCE, about(site, source), address(source), address(target), va, length);
+    if (span_pages(va, length != 0 ? length : rest) > mdl_capacity(the(), target))
+        vf_stop(VF_TARGET_TOO_SMALL, about(site, target), 0, 0, 0, 0);
+}
+
+static void partial_check(struct ke_site site, PMDL source, PMDL target, PVOID va, ULONG length)
+{
+    require_alive(site, source);
+    require_alive(site, target);
+    prefer_dispatch(site, target);
+    require_range(site, source, target, address(va), length);
+    if (!is_held(source))
+        vf_warn(VF_PARTIAL_OF_UNLOCKED, about(site, source));
+    if (has_state(target, VF_LOCKED))
+        vf_warn(VF_PARTIAL_OVER_LOCKED, about(site, target));
+    if (has_state(target, VF_MAPPED))
+        vf_warn(VF_PARTIAL_MAPPING_LEAKED, about(site, target));
+}
+
+static void partial_record(struct ke_site site, PMDL source, PMDL target)
+{
+    (void)source;
+    vf_record(the(), site, target, VF_PARTIAL, VF_LOCKED | VF_BUILT | VF_MAPPED, VF_EVENT_PARTIAL);
+}
+
+static void reuse_check(struct ke_site site, PMDL mdl)
+{
+    require_alive(site, mdl);
+    prefer_dispatch(site, mdl);
+    if (has_state(mdl, VF_MAPPED) && !is_partial(mdl))
+        vf_warn(VF_REUSE_OF_MAPPED, about(site, mdl));
+}
+
+/* ---- MmBuildMdlForNonPagedPool ---- */
+
+static bool is_on_stack(uintptr_t va)
+{
+    uintptr_t low, high;
+
+    host_stack_bounds(&low, &high);
+    return va >= low && va < high;
+}
+
+static void build_check(struct ke_site site, PMDL mdl)
+{
+    const uintptr_t va = mdl_va(mdl);
+    struct mm_space *space;
+    const enum mm_kind kind = mm_classify(the(), va, &space);
+
+    require_alive(site, mdl);
+    prefer_dispatch(site, mdl);
+    if (kind == MM_KIND_PAGED_POOL || kind == MM_KIND_PROCESS)
+        vf_stop(VF_BUILD_PAGED, about(site, mdl), ke_self()->irql, address(mdl), flags_of(mdl), 0);
+    if (kind == MM_KIND_HOST && is_on_stack(va))
+        vf_stop(VF_BUILD_STACK, about(site, mdl), ke_self()->irql, address(mdl), va, 0);
+    if (has_state(mdl, VF_LOCKED))
+        vf_warn(VF_BUILD_OVER_LOCKED, about(site, mdl));
+}
+
+static void build_record(struct ke_site site, PMDL mdl)
+{
+    vf_record(the(), site, mdl, VF_BUILT, VF_LOCKED | VF_PARTIAL | VF_MAPPED, VF_EVENT_BUILT);
+}
+
+/* ---- MmProbeAndLockPages, MmUnlockPages ---- */
+
+static void lock_check(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode)
+{
+    const unsigned forbidden = MDL_PAGES_LOCKED | MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA | MDL_IO_SPACE;
+
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_LOCK_IRQL, about(site, mdl), ke_self()->irql, address(mdl), (uint64_t)mode, 0);
+    require_alive(site, mdl);
+    if (mdl_has(mdl, forbidden) || has_state(mdl, VF_LOCKED | VF_MAPPED))
+        vf_stop(VF_LOCK_BAD_FLAGS, about(site, mdl), address(mdl), flags_of(mdl), flags_of(mdl) & forbidden, 0);
+}
+
+static void lock_record(struct ke_site site, PMDL mdl)
+{
+    vf_record(the(), site, mdl, VF_LOCKED, VF_PARTIAL | VF_BUILT, VF_EVENT_LOCKED);
+}
+
+static void unlock_check(struct ke_site site, PMDL mdl)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_UNLOCK_IRQL, about(site, mdl), ke_self()->irql, address(mdl), 0, 0);
+    require_alive(site, mdl);
+    if (has_state(mdl, VF_LOCKED))
+        return;
+    if (is_partial(mdl))
+        vf_stop(VF_UNLOCK_PARTIAL, about(site, mdl), address(mdl), flags_of(mdl), MDL_PARTIAL, 0);
+    if (is_built(mdl))
+        vf_stop(VF_UNLOCK_NONPAGED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
+    vf_stop(VF_UNLOCK_UNLOCKED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
+}
+
+static void unlock_record(struct ke_site site, PMDL mdl)
+{
+    vf_record(the(), site, mdl, 0, VF_LOCKED | VF_MAPPED, VF_EVENT_LOCKED);
+}
+
+/* ---- mapping ---- */
+
+static void require_pages_held(struct ke_site site, PMDL mdl)
+{
+    const PPFN_NUMBER pfns = mdl_pfns(mdl);
+    const size_t n = mdl_span(mdl);
+    void *va;
+
+    for (size_t i = 0; i < n; i++) {
+        if (mm_first_run(the(), &pfns[i], 1, &va) == 0 && !mdl_has(mdl, MDL_IO_SPACE))
+            vf_stop(VF_MAP_NO_MEMORY, about(site, mdl), address(mdl), address(&pfns[i]), pfns[i], 0);
+        if (!mm_pfn_is_held(the(), pfns[i]))
+            vf_stop(VF_MAP_PAGES_UNLOCKED, about(site, mdl), address(mdl), n, pfns[i], 0);
+    }
+}
+
+static bool can_ask_for_no_execute(void)
+{
+    return the()->options.windows >= KE_WINDOWS_8;
+}
+
+static void check_executable(struct ke_site site, const struct ke_map_call *call)
+{
+    if (!call->priority_given || (call->priority & MdlMappingNoExecute) || !can_ask_for_no_execute())
+        return;
+    if (the()->options.verifier & KE_VERIFIER_CODE_INTEGRITY)
+        vf_stop(VF_MAP_EXECUTABLE_STOP, about(site, call->mdl), site.ip, call->priority, 0, 0);
+    if (vf_first_warning_at(the(), site.ip))
+        vf_warn(VF_MAP_EXECUTABLE, about(site, NULL));
+}
+
+static void check_system_mapping(struct ke_site site, PMDL mdl)
+{
+    if (is_built(mdl) || has_state(mdl, VF_MAPPED) || mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
+        vf_stop(VF_MAP_TWICE, about(site, mdl), address(mdl), flags_of(mdl),
+                flags_of(mdl) & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL), 0);
+}
+
+static void map_check(struct ke_site site, const struct ke_map_call *call)
+{
+    const bool user = call->mode != KernelMode;
+    PMDL mdl = call->mdl;
+
+    if (is_above(user ? APC_LEVEL : DISPATCH_LEVEL))
+        vf_stop(user ? VF_MAP_USER_IRQL : VF_MAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl), (uint64_t)call->mode, 0);
+    require_alive(site, mdl);
+    if (call->bug_check_on_failure)
+        vf_stop(VF_MAP_BUG_CHECK, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
+    if (!user)
+        check_system_mapping(site, mdl);
+    if (!is_held(mdl))
+        vf_stop(VF_MAP_UNLOCKED, about(site, mdl), address(mdl), flags_of(mdl), MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL, 0);
+    require_pages_held(site, mdl);
+    if (!user)
+        check_executable(site, call);
+}
+
+static void map_record(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode)
+{
+    (void)va;
+    if (mode == KernelMode)
+        vf_record(the(), site, mdl, VF_MAPPED, 0, VF_EVENT_MAPPED);
+    else
+        vf_record_user_mapping(the(), site, mdl, true);
+}
+
+static void unmap_check(struct ke_site site, PVOID va, PMDL mdl, bool user)
+{
+    const struct vf_mdl entry = vf_lookup(the(), mdl);
+
+    if (is_above(user ? APC_LEVEL : DISPATCH_LEVEL))
+        vf_stop(user ? VF_UNMAP_USER_IRQL : VF_UNMAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(va), address(mdl), 0);
+    require_alive(site, mdl);
+    if (user && entry.user_mappings == 0)
+        vf_stop(VF_UNMAP_NOT_MINE, about(site, mdl), address(va), address(mdl), 0, 0);
+    if (user || (entry.state & VF_MAPPED))
+        return;
+    if (is_partial(mdl))
+        vf_stop(VF_UNMAP_PARTIAL, about(site, mdl), address(mdl), flags_of(mdl), MDL_PARTIAL, 0);
+    vf_stop(VF_UNMAP_UNMAPPED, about(site, mdl), address(mdl), flags_of(mdl), MDL_MAPPED_TO_SYSTEM_VA, 0);
+}
+
+static void unmap_record(struct ke_site site, PMDL mdl, bool user)
+{
+    if (user)
+        vf_record_user_mapping(the(), site, mdl, false);
+    else
+        vf_record(the(), site, mdl, 0, VF_MAPPED, VF_EVENT_MAPPED);
+}
+
+static void system_address_check(struct ke_site site, PMDL mdl)
+{
+    require_alive(site, mdl);
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_MAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl), KernelMode, 0);
+}
+
+/* ---- MmAdvanceMdl ---- */
+
+static void advance_check(struct ke_site site, PMDL mdl, ULONG bytes)
+{
+    (void)bytes;
+    require_alive(site, mdl);
+    prefer_dispatch(site, mdl);
+}
+
+/* ---- pool ---- */
+
+static void pool_allocate_check(struct ke_site site, ULONG pool, SIZE_T bytes, ULONG tag)
+{
+    const bool paged = pool & PagedPool;
+    const bool executable = !paged && !(pool & NonPagedPoolNx) && can_ask_for_no_execute();
+
+    if (bytes == 0)
+        vf_stop(VF_POOL_ZERO_BYTES, about(site, NULL), ke_self()->irql, pool, 0, 0);
+    if (is_above(paged ? APC_LEVEL : DISPATCH_LEVEL))
+        vf_stop(paged ? VF_POOL_PAGED_IRQL : VF_POOL_NONPAGED_IRQL, about(site, NULL), ke_self()->irql, pool, bytes, 0);
+    if (executable && (the()->options.verifier & KE_VERIFIER_CODE_INTEGRITY))
+        vf_stop(VF_POOL_EXECUTABLE_STOP, about(site, NULL), site.ip, pool, tag, 0);
+    if (executable && vf_first_warning_at(the(), site.ip))
+        vf_warn(VF_POOL_EXECUTABLE, about(site, NULL));
+}
+
+static void pool_free_check(struct ke_site site, PVOID va, ULONG tag)
+{
+    struct mm_space *space;
+    const bool paged = mm_classify(the(), address(va), &space) == MM_KIND_PAGED_POOL;
+
+    (void)tag;
+    if (is_above(paged ? APC_LEVEL : DISPATCH_LEVEL))
+        vf_stop(paged ? VF_POOL_FREE_PAGED_IRQL : VF_POOL_FREE_NONPAGED_IRQL, about(site, NULL), ke_self()->irql,
+                paged ? PagedPool : NonPagedPoolNx, address(va), 0);
+}
+
+/* ---- IRPs ---- */
+
+static void irp_call_check(struct ke_site site, PDEVICE_OBJECT device, PIRP irp)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_IRP_CALL_IRQL, about(site, NULL), ke_self()->irql, address(irp), 0, 0);
+    if (irp->Type != IO_TYPE_IRP)
+        vf_stop(VF_IRP_INVALID, about(site, NULL), address(irp), 0, 0, 0);
+    if (device == NULL || device->Type != IO_TYPE_DEVICE)
+        vf_stop(VF_IRP_NO_DEVICE, about(site, NULL), address(device), 0, 0, 0);
+}
+
+static void irp_call_record(struct ke_site site, PDEVICE_OBJECT device, PIRP irp, KIRQL irql_before)
+{
+    (void)irp;
+    if (ke_self()->irql != irql_before)
+        vf_stop(VF_IRP_DISPATCH_IRQL, about(site, NULL), address(device), irql_before, ke_self()->irql, 0);
+}
+
+static void irp_complete_check(struct ke_site site, PIRP irp)
+{
+    const NTSTATUS status = irp->IoStatus.Status;
+
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_IRP_COMPLETE_IRQL, about(site, NULL), ke_self()->irql, address(irp), 0, 0);
+    if (status == STATUS_PENDING || status == -1)
+        vf_stop(VF_IRP_COMPLETE_PENDING, about(site, NULL), (uint32_t)status, address(irp), 0, 0);
+    if (irp->CancelRoutine != NULL)
+        vf_stop(VF_IRP_COMPLETE_CANCEL, about(site, NULL), (uintptr_t)irp->CancelRoutine, address(irp), 0, 0);
+}
+
+void vf_hooks_install(struct ke_hooks *hooks)
+{
+    *hooks = (struct ke_hooks){
+        .mdl_allocate_check = allocate_check,
+        .mdl_allocate_record = allocate_record,
+        .mdl_free_check = free_check,
+        .mdl_free_record = free_record,
+        .mdl_partial_check = partial_check,
+        .mdl_partial_record = partial_record,
+        .mdl_build_check = build_check,
+        .mdl_build_record = build_record,
+        .mdl_lock_check = lock_check,
+        .mdl_lock_record = lock_record,
+        .mdl_unlock_check = unlock_check,
+        .mdl_unlock_record = unlock_record,
+        .mdl_map_check = map_check,
+        .mdl_map_record = map_record,
+        .mdl_unmap_check = unmap_check,
+        .mdl_unmap_record = unmap_record,
+        .mdl_system_address_check = system_address_check,
+        .mdl_advance_check = advance_check,
+        .mdl_reuse_check = reuse_check,
+        .pool_allocate_check = pool_allocate_check,
+        .pool_free_check = pool_free_check,
+        .irp_call_check = irp_call_check,
+        .irp_call_record = irp_call_record,
+        .irp_complete_check = irp_complete_check,
+        .bug_check_report = vf_report,
+    };
+}

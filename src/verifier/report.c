@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reports. A stop prints, under its STOP line, what is wrong, where it was done, the story of the MDL, and one line of
+ * advice; a warning is one line, with the story of the MDL under it.
+ */
+
+#include "verifier/verifier.h"
+
+#include <stdio.h>
+
+static const struct {
+    ULONG       code;                   /* 0: a warning */
+    int         subcode;                /* -1: the code has none */
+    const char *slug, *what, *advice;
+} rules[VF_RULES] = {
+#define VF_STOP(rule, code, subcode, what, advice) [VF_##rule] = {code, subcode, NULL, what, advice},
+#define VF_WARNING(rule, slug, what, advice) [VF_##rule] = {0, -1, slug, what, advice},
+#include "verifier/rules.def"
+#undef VF_STOP
+#undef VF_WARNING
+};
+
+/* What the thread that stops is stopped for; the report is printed on the same thread. */
+static _Thread_local struct {
+    bool           set;
+    enum vf_rule   rule;
+    struct vf_case of;
+} stop;
+
+static void print_stack(const char *title, const struct vf_stack *stack)
+{
+    if (stack == NULL)
+        return;
+    fprintf(stderr, "    %s\n", title);
+    vf_stack_print(stack);
+}
+
+static void print_story(const struct vf_mdl *entry)
+{
+    static const char *const titles[VF_EVENTS] = {
+        [VF_EVENT_ALLOCATED] = "allocated at", [VF_EVENT_LOCKED] = "locked at", [VF_EVENT_BUILT] = "built for nonpaged memory at",
+        [VF_EVENT_PARTIAL] = "built as a partial MDL at", [VF_EVENT_MAPPED] = "mapped at", [VF_EVENT_FREED] = "freed at",
+    };
+
+    for (int event = 0; event < VF_EVENTS; event++)
+        print_stack(titles[event], entry->where[event]);
+}
+
+static void print_mdl(PMDL mdl)
+{
+    struct machine *machine = &ke_the_machine;
+    struct vf_mdl entry = vf_lookup(machine, mdl);
+
+    if (entry.state == 0 && entry.user_mappings == 0 && !vf_lookup_freed(machine, mdl, &entry)) {
+        fprintf(stderr, "MDL %p: nothing is known about it\n", (void *)mdl);
+        return;
+    }
+    fprintf(stderr, "MDL %p:\n", (void *)mdl);
+    print_story(&entry);
+}
+
+void vf_report(ULONG code, const uint64_t parameters[4])
+{
+    (void)code;
+    (void)parameters;
+    if (!stop.set)
+        return;
+    fprintf(stderr, "\n%s\n", rules[stop.rule].what);
+    print_stack("done at", vf_stack_at(&ke_the_machine, stop.of.site));
+    if (stop.of.mdl != NULL)
+        print_mdl(stop.of.mdl);
+    fprintf(stderr, "What to do: %s.\n", rules[stop.rule].advice);
+}
+
+_Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4)
+{
+    stop.set = true;
+    stop.rule = rule;
+    stop.of = of;
+    if (rules[rule].subcode >= 0)
+        ke_bug_check(rules[rule].code, (uint64_t)rules[rule].subcode, p1, p2, p3);
+    ke_bug_check(rules[rule].code, p1, p2, p3, p4);
+}
+
+void vf_warn(enum vf_rule rule, struct vf_case of)
+{
+    char where[256];
+
+    host_symbol(of.site.ip, where, sizeof(where));
+    if (of.site.ip == 0)
+        ke_warn(rules[rule].slug, "%s; %s", rules[rule].what, rules[rule].advice);
+    else
+        ke_warn(rules[rule].slug, "%s, at %s; %s", rules[rule].what, where, rules[rule].advice);
+    if (of.mdl != NULL)
+        print_mdl(of.mdl);
+}

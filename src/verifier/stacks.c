@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* Call stacks, each kept once: most events of a run come from a few places. */
+
+#include "verifier/verifier.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STACK_BUCKETS = 4096 };
+
+static uint32_t hash_pcs(const uintptr_t *pcs, size_t n)
+{
+    uint64_t hash = n;
+
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ pcs[i]) * 0x9E3779B97F4A7C15ull;
+    return (uint32_t)(hash >> 32);
+}
+
+static bool is_same(const struct vf_stack *stack, uint32_t hash, const uintptr_t *pcs, size_t n)
+{
+    return stack->hash == hash && stack->n == n && memcmp(stack->pcs, pcs, n * sizeof(pcs[0])) == 0;
+}
+
+static struct vf_stack *add_stack(struct vf_stack **bucket, uint32_t hash, const uintptr_t *pcs, size_t n)
+{
+    struct vf_stack *stack = calloc(1, sizeof(*stack));
+
+    if (stack == NULL)
+        ke_usage("the verifier has no memory left for call stacks; run with verifier=off or more memory");
+    stack->hash = hash;
+    stack->n = (uint32_t)n;
+    memcpy(stack->pcs, pcs, n * sizeof(pcs[0]));
+    stack->next = *bucket;
+    *bucket = stack;
+    return stack;
+}
+
+const struct vf_stack *vf_stack_at(struct machine *machine, struct ke_site site)
+{
+    struct vf_state *state = machine->verifier;
+    uintptr_t pcs[VF_STACK_DEPTH];
+    const size_t n = host_stack_walk(site.ip, site.frame, pcs, VF_STACK_DEPTH);
+    const uint32_t hash = hash_pcs(pcs, n);
+    struct vf_stack **bucket, *stack;
+
+    host_mutex_lock(&state->lock);
+    if (state->stack_buckets == NULL)
+        state->stack_buckets = calloc(STACK_BUCKETS, sizeof(state->stack_buckets[0]));
+    if (state->stack_buckets == NULL)
+        ke_usage("the verifier has no memory left for call stacks; run with verifier=off or more memory");
+    bucket = &state->stack_buckets[hash % STACK_BUCKETS];
+    for (stack = *bucket; stack != NULL && !is_same(stack, hash, pcs, n); stack = stack->next)
+        continue;
+    if (stack == NULL)
+        stack = add_stack(bucket, hash, pcs, n);
+    host_mutex_unlock(&state->lock);
+    return stack;
+}
+
+void vf_stack_print(const struct vf_stack *stack)
+{
+    char name[256];
+
+    for (uint32_t i = 0; i < stack->n; i++) {
+        host_symbol(stack->pcs[i], name, sizeof(name));
+        fprintf(stderr, "        #%u %s\n", i, name);
+    }
+}
+
+void vf_stacks_free(struct vf_state *state)
+{
+    for (size_t i = 0; state->stack_buckets != NULL && i < STACK_BUCKETS; i++) {
+        for (struct vf_stack *stack = state->stack_buckets[i], *next; stack != NULL; stack = next) {
+            next = stack->next;
+            free(stack);
+        }
+    }
+    free(state->stack_buckets);
+    state->stack_buckets = NULL;
+}

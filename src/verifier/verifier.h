@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The verifier: a record of who did what to which MDL, and rules that are asked before a driver's call changes anything.
+ *
+ *   record     one entry per MDL that is alive or holds something; what the rules believe comes from here, never from
+ *              MDL flags, which drivers write themselves
+ *   rule       one mistake: its bug check or warning, what is wrong, what to do (rules.def)
+ *   stack      the call stack of an event, kept once however often it occurs (stacks.c)
+ *
+ * It stands beside the floors: ke owns the table of hooks, the floors call through it, hooks.c fills it at boot. Nothing
+ * below includes a header of this folder.
+ *
+ * One lock guards the record. It is taken inside hooks only, after every other lock: a hook calls no floor that locks.
+ */
+#ifndef PINION_VERIFIER_H
+#define PINION_VERIFIER_H
+
+#include "mdl/mdl.h"
+
+extern const struct ke_floor verifier_floor;
+
+/* ---- stacks.c: call stacks, each kept once ---- */
+
+enum { VF_STACK_DEPTH = 12 };
+
+struct vf_stack {
+    struct vf_stack *next;              /* in its bucket */
+    uint32_t         hash, n;
+    uintptr_t        pcs[VF_STACK_DEPTH];
+};
+
+/* The stack at a call site; it lives as long as the machine. */
+const struct vf_stack *vf_stack_at(struct machine *machine, struct ke_site site);
+
+struct vf_state;
+void vf_stack_print(const struct vf_stack *stack);
+void vf_stacks_free(struct vf_state *state);
+
+/* ---- record.c ---- */
+
+enum vf_mdl_state {
+    VF_ALLOCATED = 0x01,                /* by IoAllocateMdl or the I/O manager: somebody must free it */
+    VF_LOCKED    = 0x02,
+    VF_BUILT     = 0x04,                /* describes nonpaged memory */
+    VF_PARTIAL   = 0x08,
+    VF_MAPPED    = 0x10,                /* has a system mapping of its own */
+};
+
+enum vf_event { VF_EVENT_ALLOCATED, VF_EVENT_LOCKED, VF_EVENT_BUILT, VF_EVENT_PARTIAL, VF_EVENT_MAPPED, VF_EVENT_FREED, VF_EVENTS };
+
+/* One MDL. An MDL in a driver's own memory has an entry only while it holds something that must be given back. */
+struct vf_mdl {
+    struct vf_mdl         *next;        /* in its bucket */
+    PMDL                   mdl;
+    uint32_t               state;       /* enum vf_mdl_state */
+    uint32_t               user_mappings;
+    const struct vf_stack *where[VF_EVENTS];
+};
+
+enum { VF_HISTORY = 1024 };             /* freed MDLs that are remembered, newest last */
+
+struct vf_state {
+    struct host_mutex lock;             /* guards all of this */
+    struct vf_mdl   **buckets;
+    size_t            nbuckets, nentries;
+    struct vf_mdl     freed[VF_HISTORY];
+    size_t            nfreed;
+    struct vf_stack **stack_buckets;
+    uintptr_t        *warned_sites;     /* call sites that have had their one warning */
+    size_t            nwarned, warned_room;
+};
+
+/* A copy of what is known about an MDL; all zero but for the address when nothing is. */
+struct vf_mdl vf_lookup(struct machine *machine, PMDL mdl);
+
+/* The newest MDL freed at this address. */
+bool vf_lookup_freed(struct machine *machine, PMDL mdl, struct vf_mdl *out);
+
+/* Add and remove state bits; `event` tells which stack to keep. */
+void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t set, uint32_t clear, enum vf_event event);
+void vf_record_user_mapping(struct machine *machine, struct ke_site site, PMDL mdl, bool mapped);
+void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl);
+
+/* False the second time for the same call site. */
+bool vf_first_warning_at(struct machine *machine, uintptr_t ip);
+
+void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry));
+
+int  vf_record_boot(struct vf_state *state);
+void vf_record_shutdown(struct vf_state *state);
+
+/* ---- report.c: rules and how their violation is told ---- */
+
+enum vf_rule {
+#define VF_STOP(rule, code, subcode, what, advice) VF_##rule,
+#define VF_WARNING(rule, slug, what, advice) VF_##rule,
+#include "verifier/rules.def"
+#undef VF_STOP
+#undef VF_WARNING
+    VF_RULES
+};
+
+/* What a rule's violation is about. */
+struct vf_case {
+    struct ke_site site;
+    PMDL           mdl;                 /* whose story is told; NULL for none */
+};
+
+/* Stop with the rule's code. Of a code with a subcode, that is parameter 1 and p1.. follow it; otherwise p1 is parameter 1. */
+_Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4);
+void vf_warn(enum vf_rule rule, struct vf_case of);
+
+/* As the hook bug_check_report: the rest of the report of a stop. */
+void vf_report(ULONG code, const uint64_t parameters[4]);
+
+/* ---- hooks.c ---- */
+
+void vf_hooks_install(struct ke_hooks *hooks);
+
+#endif
