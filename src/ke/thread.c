@@ -35,7 +35,7 @@ void ke_thread_leave_list(void)
 {
     struct ke_thread *self = &ke_this_thread;
 
-    if (!self->known || self->link == NULL)
+    if (!self->known)
         return;
     host_mutex_lock(&list_lock);
     *self->link = self->next;
@@ -45,7 +45,6 @@ void ke_thread_leave_list(void)
         gone[i] += atomic_load_explicit(&self->counters[i], memory_order_relaxed);
     host_mutex_unlock(&list_lock);
     self->known = false;
-    self->link = NULL;
 }
 
 int64_t ke_sum(enum ke_counter counter)
