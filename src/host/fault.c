@@ -11,8 +11,9 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <string.h>
+#include <stdlib.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 static host_fault_fn   *owner;
 static struct sigaction before_segv;
@@ -96,6 +97,21 @@ void host_faults_remove(void)
 {
     sigaction(SIGSEGV, &before_segv, NULL);
     sigaction(SIGBUS, &before_bus, NULL);
+}
+
+static void on_alarm(int signal)
+{
+    (void)signal;
+    abort();
+}
+
+void host_abort_after(unsigned seconds)
+{
+    struct sigaction action = {.sa_handler = on_alarm};
+
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGALRM, &action, NULL);
+    alarm(seconds);
 }
 
 #define UNINSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined"), noinline))

@@ -67,6 +67,9 @@ void host_faults_remove(void);
 void host_probe_read(const volatile void *va);
 void host_probe_write(volatile void *va);
 
+/* End the process by SIGABRT after so many seconds, whatever it then does. */
+void host_abort_after(unsigned seconds);
+
 /* ---- thread.c: threads, locks, time ---- */
 
 struct host_mutex {

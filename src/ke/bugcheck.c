@@ -47,19 +47,36 @@ const char *ke_bug_check_name(ULONG code)
     return "UNKNOWN";
 }
 
+/* Seconds that a report may take: one that was caused inside malloc, say, could wait for a lock for ever. */
+enum { REPORT_SECONDS = 20 };
+
+static _Atomic bool stopping;
+static _Thread_local bool reporting;
+
+/*
+ * The first stop is the one that is told. Another thread's waits for the end of the process, so that the report is
+ * whole; one inside the report ends it.
+ */
+static void enter_report(void)
+{
+    if (reporting)
+        abort();
+    reporting = true;
+    while (atomic_exchange(&stopping, true))
+        host_sleep_ns(INT64_MAX);
+    host_abort_after(REPORT_SECONDS);
+}
+
 _Noreturn void ke_bug_check(ULONG code, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4)
 {
     const uint64_t parameters[4] = {p1, p2, p3, p4};
-    static _Atomic bool stopping;
 
-    /* The first stop is the one that is told; a second thread's, or one inside the report, only ends the process. */
-    if (!atomic_exchange(&stopping, true)) {
-        fflush(stdout);
-        fprintf(stderr, "*** STOP: 0x%08X (0x%llX, 0x%llX, 0x%llX, 0x%llX) %s\n", code, (unsigned long long)p1,
-                (unsigned long long)p2, (unsigned long long)p3, (unsigned long long)p4, ke_bug_check_name(code));
-        if (ke_the_machine.hooks.bug_check_report != NULL)
-            ke_the_machine.hooks.bug_check_report(code, parameters);
-    }
+    enter_report();
+    fprintf(stderr, "*** STOP: 0x%08X (0x%llX, 0x%llX, 0x%llX, 0x%llX) %s\n", code, (unsigned long long)p1,
+            (unsigned long long)p2, (unsigned long long)p3, (unsigned long long)p4, ke_bug_check_name(code));
+    fflush(stdout);
+    if (ke_the_machine.hooks.bug_check_report != NULL)
+        ke_the_machine.hooks.bug_check_report(code, parameters);
     abort();
 }
 
