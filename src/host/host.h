@@ -144,8 +144,8 @@ int  host_file_read(const struct host_file *file, uint64_t off, void *buffer, si
 /* ---- aio.c: reads and writes in flight ---- */
 
 /*
- * One scattered read or write. The caller owns the request and its segments until `done` runs; `result` is then
- * the number of bytes moved, or -errno.
+ * One scattered read or write. The caller keeps the request and its segments, which are used up meanwhile, until
+ * `done` runs; `result` is then the number of bytes moved (fewer than asked only at the end of the file), or -errno.
  */
 struct host_io {
     bool          write;
