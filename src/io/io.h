@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The I/O manager: drivers, devices and their stacks, IRPs, completion, work items, the requests of host
+ * programs, and the disk that a file backs.
+ *
+ *   stack      devices attached to one another; a request enters at the top and is sent down by the drivers
+ *   location   a driver's part of an IRP: 1 is the lowest driver's, StackCount the highest's, one more nobody's
+ *   slot       the memory of an IRP that IoAllocateIrp or the I/O manager made, in an address range of its own
+ *   owner      who gets the IRP back: a driver (it frees the IRP in a completion routine) or the I/O manager
+ *   final completion   what follows the highest completion routine: data, MDLs and status go to the requester
+ *
+ *     [ struct io_slot ][ IRP ][ location 1 ][ location 2 ] ...     a slot; drivers see the IRP and what follows
+ *
+ * An IRP in a driver's own memory (IoInitializeIrp) has no slot. Which it is, the IRP's address alone tells, and
+ * what the I/O manager knows of its own IRPs stands in the slot: no byte that a driver may write decides anything.
+ */
+#ifndef PINION_IO_H
+#define PINION_IO_H
+
+#include "mdl/mdl.h"
+
+#include <stdalign.h>
+
+extern const struct ke_floor io_floor;
+
+/* ---- irp.c: where IRPs live ---- */
+
+struct io_slot;
+
+/* Called by the thread that completed the IRP, at up to DISPATCH_LEVEL; data, MDLs and buffer are dealt with. */
+typedef void io_finish_fn(struct machine *machine, struct io_slot *slot, const IO_STATUS_BLOCK *outcome);
+
+/*
+ * What stands in front of an IRP. While the IRP is with drivers, only final completion reads it.
+ */
+struct io_slot {
+    alignas(64) struct io_slot *next;   /* while free */
+    io_finish_fn     *finish;           /* NULL: the IRP is a driver's */
+    struct io_file   *file;             /* the open file that the request counts against, or NULL */
+    void             *requester;        /* what `finish` needs */
+    void             *system_buffer;    /* buffered I/O, or NULL */
+    void             *user_buffer;      /* where buffered input goes, NULL for nowhere */
+    ULONG             user_bytes;       /* and how much of it there may be at most */
+    bool              large;            /* which of the two kinds of slot this is */
+    _Atomic bool      live;
+    KEVENT            event;            /* synchronous requests: it is over, */
+    IO_STATUS_BLOCK   outcome;          /* and this came of it */
+};
+
+/* CurrentLocation, a signed byte, goes up to two more than the number of locations. */
+enum { IO_SMALL_STACK = 8, IO_LARGE_STACK = 125 };
+
+static inline PIRP io_slot_irp(struct io_slot *slot)
+{
+    return (PIRP)(slot + 1);
+}
+
+/* The slot that an IRP stands in; NULL for an IRP in a driver's own memory. Reads nothing of the IRP. */
+struct io_slot *io_slot_of(const struct machine *machine, const IRP *irp);
+
+/* A new IRP of the I/O manager, to be finished so; never made to fail on demand. NULL: no room. */
+PIRP io_irp_new(struct machine *machine, CCHAR stack_size, io_finish_fn *finish);
+void io_irp_free(struct machine *machine, PIRP irp);
+
+int  io_irps_boot(struct machine *machine);
+void io_irps_check(struct machine *machine);
+void io_irps_shutdown(struct machine *machine);
+void io_irps_thread_exit(struct machine *machine);
+
+/* ---- complete.c: final completion ---- */
+
+enum { IO_BUFFER_TAG = 0x42536F49 };     /* 'IoSB': system buffers */
+
+void io_complete_finally(struct machine *machine, PIRP irp);
+
+/* Give back what the request holds: the MDLs of the chain, the locks of those that hold one, the system buffer. */
+void io_irp_release_buffers(struct machine *machine, PIRP irp);
+
+/* ---- call.c ---- */
+
+/* The dispatch routine of whatever a driver does not handle: STATUS_INVALID_DEVICE_REQUEST. */
+DRIVER_DISPATCH io_refuse_request;
+
+/* Complete an IRP in the dispatch routine that has it. */
+NTSTATUS io_complete_now(PIRP irp, NTSTATUS status, ULONG_PTR information);
+
+/* Registrations of IoSetCompletionRoutineEx whose routine has not run. */
+void io_completions_check(struct machine *machine);
+
+/* ---- device.c ---- */
+
+/* As IoCreateDevice without a name, never made to fail on demand. */
+NTSTATUS io_device_new(struct machine *machine, PDRIVER_OBJECT driver, ULONG extension_bytes, DEVICE_TYPE type,
+                       PDEVICE_OBJECT *device);
+
+/* Keep a device's memory from going away with IoDeleteDevice: for open files, queued work items and the like. */
+void io_device_hold(struct machine *machine, PDEVICE_OBJECT device);
+void io_device_release(struct machine *machine, PDEVICE_OBJECT device);
+
+PDEVICE_OBJECT io_device_top(PDEVICE_OBJECT device);
+
+/* Delete what a driver that goes away has left, with a finding for each device. */
+void io_devices_sweep(PDRIVER_OBJECT driver, const char *who);
+
+void io_devices_check(struct machine *machine);
+void io_devices_shutdown(struct machine *machine);
+
+/* ---- driver.c ---- */
+
+/* A driver object of the I/O manager's own. NULL: no memory. */
+PDRIVER_OBJECT io_driver_new(struct machine *machine, const char *name);
+void           io_drivers_shutdown(struct machine *machine);
+
+/* ---- request.c ---- */
+
+/* Send an IRP of io_irp_new(..., io_finish_wait) to a device, wait for its end, free it. */
+NTSTATUS io_send_and_wait(struct machine *machine, PDEVICE_OBJECT device, PIRP irp, ULONG_PTR *information);
+io_finish_fn io_finish_wait;
+
+/* ---- file.c: open files ---- */
+
+struct io_file {
+    FILE_OBJECT       object;           /* first: a PFILE_OBJECT is a struct io_file * */
+    PDEVICE_OBJECT    device;           /* the one that was opened */
+    _Atomic uint32_t  uses;             /* one for the handle, one for each request in flight */
+    struct host_gate  unused;           /* opened when the last use goes */
+    struct io_file   *next, **link;     /* in the machine's list, under its lock */
+};
+
+void io_file_use(struct io_file *file);
+void io_file_unuse(struct io_file *file);
+void io_files_check(struct machine *machine);
+void io_files_shutdown(struct machine *machine);
+
+/* ---- disk.c ---- */
+
+int  io_disks_boot(struct machine *machine);
+void io_disks_stop(struct machine *machine);        /* wait for what is in flight; no disk does I/O afterwards */
+
+/* ---- status.c ---- */
+
+/* What a negative result of the host means to a driver. */
+NTSTATUS io_status_of_error(int64_t error);
+
+/* ---- state ---- */
+
+struct io_arena;
+struct io_device;
+struct io_driver;
+
+/*
+ * Key: (C) constant after boot  (L) under the lock  (A) atomic
+ */
+struct io_state {
+    struct host_mutex  lock;            /* of the lists below, of device stacks, and of devices' uses */
+    struct io_device  *devices;         /* (L) */
+    struct io_driver  *drivers;         /* (L) */
+    struct io_file    *files;           /* (L) */
+    struct io_irps    *irps;            /* (C) */
+    PDRIVER_OBJECT     disk_driver;     /* (C) */
+    _Atomic int64_t    completions;     /* (A) registrations of IoSetCompletionRoutineEx that are alive */
+};
+
+#endif
