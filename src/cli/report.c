@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* The result of a run, for people and for machines. */
+
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- statuses ---- */
+
+static const struct status_name {
+    NTSTATUS    status;
+    const char *name;
+} status_names[] = {
+#define NAMED(status) {(NTSTATUS)status, #status}
+    NAMED(STATUS_SUCCESS), NAMED(STATUS_PENDING), NAMED(STATUS_UNSUCCESSFUL), NAMED(STATUS_NOT_IMPLEMENTED),
+    NAMED(STATUS_ACCESS_VIOLATION), NAMED(STATUS_INVALID_PARAMETER), NAMED(STATUS_NO_SUCH_DEVICE),
+    NAMED(STATUS_INVALID_DEVICE_REQUEST), NAMED(STATUS_END_OF_FILE), NAMED(STATUS_MORE_PROCESSING_REQUIRED),
+    NAMED(STATUS_NO_MEMORY), NAMED(STATUS_ACCESS_DENIED), NAMED(STATUS_BUFFER_TOO_SMALL),
+    NAMED(STATUS_INSUFFICIENT_RESOURCES), NAMED(STATUS_MEDIA_WRITE_PROTECTED), NAMED(STATUS_DEVICE_NOT_READY),
+    NAMED(STATUS_NOT_SUPPORTED), NAMED(STATUS_INTERNAL_ERROR), NAMED(STATUS_INVALID_USER_BUFFER),
+    NAMED(STATUS_INVALID_PARAMETER_2), NAMED(STATUS_CANCELLED), NAMED(STATUS_IO_DEVICE_ERROR),
+#undef NAMED
+};
+
+const char *cli_status(NTSTATUS status)
+{
+    static _Thread_local char text[64];
+    const char *name = "NTSTATUS";
+
+    for (size_t i = 0; i < sizeof(status_names) / sizeof(status_names[0]); i++)
+        if (status_names[i].status == status)
+            name = status_names[i].name;
+    snprintf(text, sizeof(text), "%s (0x%08X)", name, (unsigned)status);
+    return text;
+}
+
+/* ---- what the numbers say ---- */
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* An injected failure may end one request. More failed requests than that are the driver's doing. */
+uint64_t report_unexplained(const struct result *result)
+{
+    return result->tally.failed - smaller(result->tally.failed, result->totals.injected_failures);
+}
+
+static uint64_t held_things(const struct result *result)
+{
+    const struct pinion_counters *held = &result->held;
+
+    return held->live_mdls + held->locked_pages + held->system_mappings + held->outstanding_lists + held->live_irps;
+}
+
+bool report_is_clean(const struct result *result)
+{
+    const struct tally *tally = &result->tally;
+
+    return result->taken_down && result->findings == 0 && held_things(result) == 0 && report_unexplained(result) == 0 &&
+           tally->cut_short + tally->guards_broken + tally->wrong_bytes + tally->lost == 0;
+}
+
+static double per_second(const struct result *result, uint64_t count)
+{
+    return result->elapsed_ns == 0 ? 0 : (double)count * 1e9 / (double)result->elapsed_ns;
+}
+
+static double cpu_seconds_per_gigabyte(const struct result *result)
+{
+    return result->tally.bytes == 0 ? 0 : (double)result->cpu_ns / (double)result->tally.bytes;
+}
+
+/* What the machine's verifier was told to be; the last word wins, as it does in the machine. */
+static void name_verifier(const struct result *result, char *text, size_t bytes)
+{
+    const char *value = result->options->verifier, *environment = getenv("PINION_OPTIONS");
+
+    while (result->options->verifier == NULL && environment != NULL &&
+           (environment = strstr(environment, "verifier=")) != NULL)
+        value = environment += strlen("verifier=");
+    snprintf(text, bytes, "%.*s", value == NULL ? 2 : (int)strcspn(value, ":"), value == NULL ? "on" : value);
+}
+
+/* ---- the table ---- */
+
+static void row(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void row(const char *label, const char *format, ...)
+{
+    va_list arguments;
+
+    printf("  %-15s", label);
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    putchar('\n');
+}
+
+static void print_title(const struct result *result)
+{
+    const bool bold = isatty(STDOUT_FILENO);
+
+    printf("%s%s: %s%s\n", bold ? "\033[1m" : "", result->driver_name,
+           report_is_clean(result) ? "all is well" : "NOT well", bold ? "\033[0m" : "");
+}
+
+static void print_setting(const struct result *result)
+{
+    const struct cli_options *options = result->options;
+    char verifier[32];
+
+    name_verifier(result, verifier, sizeof(verifier));
+    row("file", "%s, %" PRIu64 " bytes%s", options->file_path, result->file_bytes,
+        !options->write ? "" : options->in_place ? ", written in place" : ", written on a scratch copy");
+    row("disk", "%s%s", result->engine, options->lower_partial ? ", completes partially" : "");
+    row("verifier", "%s", verifier);
+    row("load", "%u thread%s with %u request%s in flight each, seed %" PRIu64, options->threads,
+        options->threads == 1 ? "" : "s", options->depth, options->depth == 1 ? "" : "s", options->seed);
+    if (options->fail_period == 1)
+        row("injected", "%" PRIu64 " failures: every call of %s", result->totals.injected_failures, options->fail_routine);
+    else if (options->fail_period != 0)
+        row("injected", "%" PRIu64 " failures: one call of %s in %u", result->totals.injected_failures,
+            options->fail_routine, options->fail_period);
+}
+
+static void print_requests(const struct result *result)
+{
+    const struct tally *tally = &result->tally;
+
+    row("requests", "%" PRIu64 ", %" PRIu64 " failed%s, %" PRIu64 " cut short, %" PRIu64 " lost", tally->requests,
+        tally->failed, tally->failed > 0 && report_unexplained(result) == 0 ? " as injected" : "", tally->cut_short,
+        tally->lost);
+    row("bytes", "%" PRIu64, tally->bytes);
+    row("throughput", "%.2f GB/s, %.0f requests/s in %.2f s, %.2f CPU seconds a GB%s",
+        per_second(result, tally->bytes) / 1e9, per_second(result, tally->requests), (double)result->elapsed_ns / 1e9,
+        cpu_seconds_per_gigabyte(result), result->options->check ? " (comparing every byte included)" : "");
+    row("verified", "%" PRIu64 " bytes compared, %" PRIu64 " wrong", tally->verified_bytes, tally->wrong_bytes);
+    if (tally->guards_broken > 0)
+        row("", "%" PRIu64 " requests touched memory beside their buffer", tally->guards_broken);
+}
+
+static void print_memory(const struct result *result)
+{
+    const struct pinion_totals *totals = &result->totals;
+
+    row("MDLs", "%" PRIu64 " allocated, %" PRIu64 " partial MDLs built, %" PRIu64 " advanced", totals->mdls_allocated,
+        totals->partial_mdls_built, totals->mdls_advanced);
+    row("pages locked", "%" PRIu64 ", at most %" PRIu64 " seen at once", totals->pages_locked, result->tally.peak_locked_pages);
+    row("mappings made", "%" PRIu64, totals->mappings_made);
+}
+
+static void print_end(const struct result *result)
+{
+    const struct pinion_counters *held = &result->held;
+
+    if (!result->taken_down)
+        row("still held", "not known: the driver could not be taken down");
+    else if (held_things(result) == 0)
+        row("still held", "nothing");
+    else
+        row("still held", "%" PRIu64 " MDLs, %" PRIu64 " page locks, %" PRIu64 " mappings, %" PRIu64 " IRPs",
+            held->live_mdls, held->locked_pages, held->system_mappings, held->live_irps);
+    row("findings", "%u", result->findings);
+}
+
+static void print_table(const struct result *result)
+{
+    print_title(result);
+    print_setting(result);
+    print_requests(result);
+    print_memory(result);
+    print_end(result);
+}
+
+/* ---- JSON ---- */
+
+static void add_count(json_t *object, const char *key, uint64_t count)
+{
+    json_object_set_new(object, key, json_integer((json_int_t)count));
+}
+
+static json_t *json_of_setting(const struct result *result)
+{
+    const struct cli_options *options = result->options;
+    char verifier[32];
+    json_t *object = json_object();
+
+    name_verifier(result, verifier, sizeof(verifier));
+    json_object_set_new(object, "driver", json_string(result->driver_name));
+    json_object_set_new(object, "file", json_string(options->file_path));
+    add_count(object, "file_bytes", result->file_bytes);
+    json_object_set_new(object, "operation", json_string(options->write ? "write" : "read"));
+    json_object_set_new(object, "in_place", json_boolean(options->in_place));
+    json_object_set_new(object, "engine", json_string(result->engine));
+    json_object_set_new(object, "lower", json_string(options->lower_partial ? "partial" : "whole"));
+    json_object_set_new(object, "verifier", json_string(verifier));
+    json_object_set_new(object, "check", json_string(options->check ? "full" : "none"));
+    add_count(object, "seed", options->seed);
+    add_count(object, "threads", options->threads);
+    add_count(object, "depth", options->depth);
+    if (options->fail_period != 0) {
+        json_object_set_new(object, "fail", json_string(options->fail_routine));
+        add_count(object, "fail_period", options->fail_period);
+    }
+    return object;
+}
+
+static void add_requests(json_t *object, const struct result *result)
+{
+    const struct tally *tally = &result->tally;
+
+    add_count(object, "requests", tally->requests);
+    add_count(object, "bytes", tally->bytes);
+    add_count(object, "requests_failed", tally->failed);
+    add_count(object, "requests_failed_unexplained", report_unexplained(result));
+    add_count(object, "requests_cut_short", tally->cut_short);
+    add_count(object, "requests_lost", tally->lost);
+    add_count(object, "guards_broken", tally->guards_broken);
+    add_count(object, "verified_bytes", tally->verified_bytes);
+    add_count(object, "wrong_bytes", tally->wrong_bytes);
+    json_object_set_new(object, "seconds", json_real((double)result->elapsed_ns / 1e9));
+    json_object_set_new(object, "gigabytes_per_second", json_real(per_second(result, tally->bytes) / 1e9));
+    json_object_set_new(object, "requests_per_second", json_real(per_second(result, tally->requests)));
+    json_object_set_new(object, "cpu_seconds_per_gigabyte", json_real(cpu_seconds_per_gigabyte(result)));
+}
+
+static void add_memory(json_t *object, const struct result *result)
+{
+    const struct pinion_totals *totals = &result->totals;
+
+    add_count(object, "mdls_allocated", totals->mdls_allocated);
+    add_count(object, "partial_mdls_built", totals->partial_mdls_built);
+    add_count(object, "mdls_advanced", totals->mdls_advanced);
+    add_count(object, "pages_locked", totals->pages_locked);
+    add_count(object, "pages_locked_peak", result->tally.peak_locked_pages);
+    add_count(object, "mappings_made", totals->mappings_made);
+    add_count(object, "irps_allocated", totals->irps_allocated);
+    add_count(object, "injected_failures", totals->injected_failures);
+}
+
+static json_t *json_of_held(const struct result *result)
+{
+    const struct pinion_counters *held = &result->held;
+    json_t *object = json_object();
+
+    if (!result->taken_down)
+        return object;
+    add_count(object, "mdls", held->live_mdls);
+    add_count(object, "locked_pages", held->locked_pages);
+    add_count(object, "mappings", held->system_mappings);
+    add_count(object, "lists", held->outstanding_lists);
+    add_count(object, "irps", held->live_irps);
+    return object;
+}
+
+static void print_json(const struct result *result)
+{
+    json_t *object = json_of_setting(result);
+
+    add_requests(object, result);
+    add_memory(object, result);
+    json_object_set_new(object, "held", json_of_held(result));
+    add_count(object, "findings", result->findings);
+    json_object_set_new(object, "interrupted", json_boolean(host_interrupted()));
+    json_object_set_new(object, "clean", json_boolean(report_is_clean(result)));
+    json_dumpf(object, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(object);
+}
+
+void report_print(const struct result *result)
+{
+    if (result->options->json)
+        print_json(result);
+    else
+        print_table(result);
+}

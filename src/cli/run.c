@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One run, from the inside out: the requests, within a loaded driver, within a disk, within a process with buffers,
+ * within a booted machine. Each function here makes one of these, calls the next, and takes down what it made.
+ */
+
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct run {
+    const struct cli_options *options;
+    struct host_file    file;           /* what the user named */
+    struct host_scratch scratch;
+    struct host_file    target;         /* what the disk is over: the file, or its scratch copy */
+    const char         *target_path;
+    struct driver       driver;
+    PDEVICE_OBJECT      disk;
+    struct load         load;
+    struct result       result;
+};
+
+/* ---- the requests ---- */
+
+/* Measure. What was not compared on the way is compared then: the same requests are made again, or the file is read. */
+static bool make_requests(struct run *run)
+{
+    const struct cli_options *options = run->options;
+    struct load *load = &run->load;
+    struct result *result = &run->result;
+    struct tally again = {0};
+    uint64_t ns, cpu_ns = host_cpu_ns();
+    bool made;
+
+    load->checking = options->check;
+    load->limit_ns = options->run_ns;
+    made = load_run(load, &result->tally, &result->elapsed_ns);
+    result->cpu_ns = host_cpu_ns() - cpu_ns;
+    pinion_totals(&result->totals);
+    if (!made || result->tally.lost > 0)
+        return made;
+    if (options->write)
+        return check_written(load, options->in_place ? NULL : &run->file, &result->tally);
+    if (options->check)
+        return true;
+
+    load_rewind(load);
+    load->checking = true;
+    load->limit_ns = 0;
+    atomic_store(&load->stop, host_interrupted());
+    made = load_run(load, &again, &ns);
+    result->tally.verified_bytes = again.verified_bytes;
+    result->tally.wrong_bytes = again.wrong_bytes;
+    result->tally.guards_broken += again.guards_broken;
+    result->tally.cut_short += again.cut_short;
+    result->tally.lost = again.lost;
+    return made;
+}
+
+/* A driver that lost requests cannot be taken down: it may still touch them, and so may the disk. */
+static _Noreturn void give_up(struct run *run)
+{
+    cli_complain(0, "%llu requests did not come back: the driver holds their IRPs, or has forgotten them",
+                 (unsigned long long)run->result.tally.lost);
+    report_print(&run->result);
+    fflush(stdout);
+    _Exit(CLI_WRONG);
+}
+
+static int with_open_device(struct run *run)
+{
+    const NTSTATUS status = pinion_open(run->disk, &run->load.device);
+    bool made;
+
+    if (!NT_SUCCESS(status))
+        return cli_complain(CLI_WRONG, "the driver refused to be opened: %s", cli_status(status));
+    if (run->options->fail_period != 0)
+        pinion_fail_every(run->options->fail_routine, run->options->fail_period);
+    made = make_requests(run);
+    if (run->result.tally.lost > 0)
+        give_up(run);
+    if (run->options->fail_period != 0)
+        pinion_fail_every(run->options->fail_routine, 0);
+    pinion_close(run->load.device);
+    return made ? CLI_CLEAN : CLI_USAGE;
+}
+
+/* ---- what they need ---- */
+
+static int with_started_driver(struct run *run, PDRIVER_OBJECT object)
+{
+    const NTSTATUS status = pinion_driver_start(object, run->disk);
+    int code;
+
+    if (!NT_SUCCESS(status))
+        return cli_complain(CLI_WRONG, "the driver refused to start (AddDevice or IRP_MN_START_DEVICE): %s",
+                            cli_status(status));
+    code = with_open_device(run);
+    pinion_driver_remove(run->disk);
+    return code;
+}
+
+static int with_driver(struct run *run)
+{
+    PDRIVER_OBJECT object;
+    const NTSTATUS status = pinion_driver_load(run->driver.name, run->driver.entry, &object);
+    int code;
+
+    if (!NT_SUCCESS(status))
+        return cli_complain(CLI_WRONG, "DriverEntry refused: %s", cli_status(status));
+    code = with_started_driver(run, object);
+    pinion_driver_unload(object);
+    return code;
+}
+
+static int with_disk(struct run *run)
+{
+    const unsigned flags = (run->options->write ? PINION_DISK_WRITABLE : 0u) |
+                           (run->options->lower_partial ? PINION_DISK_PARTIAL : 0u);
+    const int error = pinion_disk_create(run->target_path, flags, &run->disk);
+    int code;
+
+    if (error != 0)
+        return cli_complain(CLI_USAGE, "%s cannot be opened: %s", run->options->file_path, strerror(-error));
+    run->result.engine = pinion_disk_engine(run->disk);
+    code = with_driver(run);
+    pinion_disk_delete(run->disk);
+    return code;
+}
+
+/* The process ends with its buffers, unless the driver left some locked: that is reported, not made a bug check of. */
+static int with_process(struct run *run)
+{
+    struct load *load = &run->load;
+    int code = CLI_USAGE;
+
+    load->options = run->options;
+    load->file = &run->target;
+    load->process = pinion_process_create("pinion");
+    if (load->process == NULL)
+        return cli_complain(CLI_USAGE, "there is no memory for a process: use a larger --ram");
+    pinion_process_attach(load->process);
+    if (load_create(load))
+        code = with_disk(run);
+    pinion_process_attach(NULL);
+    pinion_counters(&run->result.held);
+    if (run->result.held.locked_pages == 0)
+        pinion_process_exit(load->process);
+    load_destroy(load);
+    return code;
+}
+
+/* Options of the environment stand, unless the command line says otherwise. */
+static void compose_boot_options(const struct cli_options *options, char *text, size_t bytes)
+{
+    const char *environment = getenv("PINION_OPTIONS");
+    const bool seeded = environment != NULL && strstr(environment, "seed=") != NULL;
+    int used = 0;
+
+    text[0] = '\0';
+    if (options->verifier != NULL)
+        used += snprintf(text + used, bytes - (size_t)used, ":verifier=%s", options->verifier);
+    if (options->ram != NULL)
+        used += snprintf(text + used, bytes - (size_t)used, ":ram=%s", options->ram);
+    if (options->seed_given || !seeded)
+        snprintf(text + used, bytes - (size_t)used, ":seed=%llu", (unsigned long long)options->seed);
+}
+
+static int with_machine(struct run *run)
+{
+    char boot_options[160];
+    int error, code;
+
+    compose_boot_options(run->options, boot_options, sizeof(boot_options));
+    error = pinion_boot(boot_options);
+    if (error == -EINVAL)
+        return CLI_USAGE;
+    if (error != 0)
+        return cli_complain(CLI_USAGE, "the machine cannot boot: %s; try a smaller --ram", strerror(-error));
+
+    /* A routine that cannot fail is refused here, before anything else has been done. */
+    if (run->options->fail_period != 0)
+        pinion_fail_every(run->options->fail_routine, 0);
+    code = with_process(run);
+    run->result.findings = pinion_shutdown();
+    run->result.taken_down = true;
+    return code;
+}
+
+/* ---- files ---- */
+
+static bool make_scratch_in(struct run *run, const char *directory, int *error)
+{
+    *error = host_scratch_create(&run->scratch, &run->file, directory);
+    return *error == 0 || *error == -EINTR;
+}
+
+/* In TMPDIR if that is set; beside the file, or else in /tmp, if not. */
+static bool make_scratch(struct run *run)
+{
+    const char *path = run->options->file_path, *slash = strrchr(path, '/');
+    const char *given = getenv("TMPDIR");
+    char beside[4096];
+    int error;
+
+    snprintf(beside, sizeof(beside), "%.*s", slash == NULL ? 1 : (int)(slash - path) + 1, slash == NULL ? "." : path);
+    if (!make_scratch_in(run, given == NULL ? beside : given, &error) && given == NULL)
+        make_scratch_in(run, "/tmp", &error);
+    if (error != 0)
+        return cli_complain(false, "no scratch copy of %s can be made: %s; let TMPDIR name a directory with room for "
+                            "%llu bytes", path, strerror(-error), (unsigned long long)run->file.bytes);
+    run->target_path = run->scratch.path;
+    return true;
+}
+
+static int with_target(struct run *run)
+{
+    const int error = host_file_open(&run->target, run->target_path, false);
+    int code;
+
+    if (error != 0)
+        return cli_complain(CLI_USAGE, "%s cannot be opened: %s", run->options->file_path, strerror(-error));
+    code = with_machine(run);
+    host_file_close(&run->target);
+    return code;
+}
+
+static int with_scratch(struct run *run)
+{
+    int code;
+
+    run->target_path = run->options->file_path;
+    if (!run->options->write || run->options->in_place)
+        return with_target(run);
+    if (!make_scratch(run))
+        return host_interrupted() ? CLI_WRONG : CLI_USAGE;
+    code = with_target(run);
+    host_scratch_destroy(&run->scratch);
+    return code;
+}
+
+static int with_file(struct run *run)
+{
+    const struct cli_options *options = run->options;
+    const int error = host_file_open(&run->file, options->file_path, options->in_place);
+    int code;
+
+    if (error != 0)
+        return cli_complain(CLI_USAGE, "%s cannot be opened%s: %s", options->file_path,
+                            options->in_place ? " for writing" : "", strerror(-error));
+    run->result.file_bytes = run->file.bytes;
+    if (run->file.bytes < (options->write ? SECTOR_BYTES : 1))
+        code = cli_complain(CLI_USAGE, "%s is too small: it must hold at least %d byte%s", options->file_path,
+                            options->write ? SECTOR_BYTES : 1, options->write ? "s" : "");
+    else
+        code = with_scratch(run);
+    host_file_close(&run->file);
+    return code;
+}
+
+int run_main(const struct cli_options *options)
+{
+    static struct run run;
+    int code;
+
+    run.options = run.result.options = options;
+    if (!driver_open(&run.driver, options->driver_path))
+        return CLI_USAGE;
+    run.result.driver_name = run.driver.name;
+    host_interrupts_catch();
+    code = with_file(&run);
+    driver_close(&run.driver);
+    if (code != CLI_CLEAN)
+        return code;
+    report_print(&run.result);
+    return report_is_clean(&run.result) ? CLI_CLEAN : CLI_WRONG;
+}
