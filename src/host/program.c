@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The scratch copy and the interrupts of the command. */
+/* The scratch copy, the interrupts and the stops of the command. */
 
 #include "host/program.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,22 @@ void host_interrupts_catch(void)
 bool host_interrupted(void)
 {
     return interrupted != 0;
+}
+
+static int abort_code;
+
+static void leave(int signal)
+{
+    (void)signal;
+    _exit(abort_code);
+}
+
+void host_exit_on_abort(int code)
+{
+    const struct sigaction action = {.sa_handler = leave};
+
+    abort_code = code;
+    sigaction(SIGABRT, &action, NULL);
 }
 
 /* ---- the scratch copy ---- */
@@ -73,17 +90,32 @@ static int copy(int fd, const struct host_file *from)
     return error;
 }
 
+/* A new file without a name; where the file system has none such, one whose name lives only for a moment. */
+static int open_nameless(const char *directory)
+{
+    const int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    char name[4096];
+    int named;
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
+        return fd;
+    if ((size_t)snprintf(name, sizeof(name), "%s/pinion-scratch-%d", directory, (int)getpid()) >= sizeof(name)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    named = open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    if (named >= 0)
+        unlink(name);
+    return named;
+}
+
 int host_scratch_create(struct host_scratch *scratch, const struct host_file *from, const char *directory)
 {
-    char name[4096];
     int error;
 
-    if ((size_t)snprintf(name, sizeof(name), "%s/pinion-XXXXXX", directory) >= sizeof(name))
-        return -ENAMETOOLONG;
-    scratch->fd = mkstemp(name);
+    scratch->fd = open_nameless(directory);
     if (scratch->fd < 0)
         return -errno;
-    unlink(name);
     snprintf(scratch->path, sizeof(scratch->path), "/proc/self/fd/%d", scratch->fd);
     error = copy(scratch->fd, from);
     if (error != 0)

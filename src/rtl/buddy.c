@@ -256,6 +256,9 @@ bool rtl_buddy_check(const struct rtl_buddy *buddy, const char **why)
             if (!bits_test(bits, i))
                 continue;
             nfree += (size_t)1 << order;
+            *why = "a free block reaches past the end";
+            if (!block_fits(buddy, i, order))
+                return false;
             *why = "a page is covered by two free blocks";
             if (covered_from_above(buddy, i, order))
                 return false;

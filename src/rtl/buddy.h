@@ -7,7 +7,7 @@
  * children a node, so the lowest free block of an order is found in a few steps and allocation prefers low numbers.
  * Memory that reads as zero is a valid empty allocator: nothing is initialised per page.
  *
- * Invariant: no page is covered by two set bits, and no two buddies of one order are both set.
+ * Invariant: no page is covered by two set bits, none past the end is covered, and no two buddies of one order are both set.
  *
  * The allocator knows no lock and no memory: it hands out numbers.
  */

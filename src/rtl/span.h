@@ -44,7 +44,7 @@ static inline bool span_contains(uintptr_t outer, size_t outer_bytes, uintptr_t 
 {
     const uintptr_t delta = inner - outer;
 
-    return inner >= outer && delta <= outer_bytes && inner_bytes <= outer_bytes - delta;
+    return inner >= outer && delta <= outer_bytes && inner_bytes <= outer_bytes - delta && !span_wraps(outer, outer_bytes);
 }
 
 static inline bool span_overlaps(uintptr_t a, size_t a_bytes, uintptr_t b, size_t b_bytes)
