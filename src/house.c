@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The floors of the house, lowest first: the order of boot, and backwards that of shutdown. */
 
+#include "dma/dma.h"
 #include "io/io.h"
 #include "mdl/mdl.h"
 #include "mm/mm.h"
@@ -8,4 +9,4 @@
 
 extern const struct ke_floor ke_own_floor;
 
-const struct ke_floor *const ke_floors[] = {&ke_own_floor, &mm_floor, &mdl_floor, &io_floor, &verifier_floor, NULL};
+const struct ke_floor *const ke_floors[] = {&ke_own_floor, &mm_floor, &mdl_floor, &dma_floor, &io_floor, &verifier_floor, NULL};

@@ -14,6 +14,7 @@
  *   windows=VERSION         2000, xp, 2003, vista, 2008, 7, 8, 8.1, 10 or 11 (10)
  *   faults=catch|host       what an uncaught fault at a host address does: a bug check, or the handler before us (catch)
  *   uring=on|off            whether disks may use io_uring (on)
+ *   dma=identity|remapped   whether devices see physical addresses, or an IOMMU stands in the way (identity)
  *   seed=N                  chooses the scattering of frame numbers (1)
  */
 #ifndef PINION_PINION_H
@@ -32,6 +33,7 @@ typedef struct _EPROCESS       *PEPROCESS;
 typedef struct _DEVICE_OBJECT  *PDEVICE_OBJECT;
 typedef struct _DRIVER_OBJECT  *PDRIVER_OBJECT;
 typedef struct _FILE_OBJECT    *PFILE_OBJECT;
+typedef struct _DMA_ADAPTER    *PDMA_ADAPTER;
 
 #define PINION_API __attribute__((visibility("default")))
 
@@ -105,6 +107,9 @@ struct pinion_totals {
     uint64_t irps_completed;
     uint64_t injected_failures;         /* of pinion_fail and pinion_fail_every */
     uint64_t findings;                  /* warnings and leaks reported */
+    uint64_t lists_built;               /* scatter/gather lists */
+    uint64_t map_registers_used;        /* each time that a request got one */
+    uint64_t bytes_bounced;             /* of transfers, copied because the device could not reach them as they were */
 };
 PINION_API void pinion_totals(struct pinion_totals *out);
 
@@ -135,6 +140,16 @@ PINION_API int         pinion_disk_create(const char *path, unsigned flags, PDEV
 PINION_API void        pinion_disk_delete(PDEVICE_OBJECT disk);         /* after pinion_driver_remove; waits for what is in flight */
 PINION_API uint64_t    pinion_disk_bytes(PDEVICE_OBJECT disk);
 PINION_API const char *pinion_disk_engine(PDEVICE_OBJECT disk);         /* "io_uring" or "threads" */
+
+/*
+ * A physical device of no special kind, for IoGetDmaAdapter and AddDevice. It goes with the machine. Its hardware is played by
+ * the caller: these read and write memory as the device does, by logical addresses. An access that the device may not make
+ * moves nothing, is a warning (dma-fault), and STATUS_ACCESS_VIOLATION. For a device behind the system's DMA controller
+ * (DEVICE_DESCRIPTION.Master FALSE) the controller counts, and la is not used.
+ */
+PINION_API PDEVICE_OBJECT pinion_device_create(const char *name);
+PINION_API NTSTATUS       pinion_device_read(PDMA_ADAPTER adapter, uint64_t la, void *out, size_t bytes);
+PINION_API NTSTATUS       pinion_device_write(PDMA_ADAPTER adapter, uint64_t la, const void *in, size_t bytes);
 
 /* Open the top of a device's stack, as CreateFile does. The handle may be used by any thread. */
 PINION_API NTSTATUS pinion_open(PDEVICE_OBJECT device, PFILE_OBJECT *file);

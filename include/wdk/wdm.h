@@ -23,5 +23,6 @@
 #include "wdm/device.h"
 #include "wdm/irp.h"
 #include "wdm/io.h"
+#include "wdm/dma.h"
 
 #endif /* PINION_WDK_WDM_H */

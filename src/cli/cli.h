@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-/* Exit codes. A bug check ends the process with SIGABRT instead. */
+/* Exit codes. A bug check is a finding, and ends the command there. */
 enum { CLI_CLEAN = 0, CLI_WRONG = 1, CLI_USAGE = 2 };
 
 enum { SECTOR_BYTES = 512, GUARD_BYTES = 64 };

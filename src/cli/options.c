@@ -205,7 +205,7 @@ void options_help(void)
     puts("\n"
          "Options of the machine may also stand in PINION_OPTIONS; those given here win.\n"
          "Exit code: 0 all is well; 1 findings, wrong data, or requests that failed though no --fail explains it;\n"
-         "2 the command line, the file or the driver cannot be used. A bug check ends the process with SIGABRT.");
+         "2 the command line, the file or the driver cannot be used. A bug check is a finding: its report, then 1.");
 }
 
 /* ---- the command line ---- */

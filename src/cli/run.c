@@ -270,6 +270,7 @@ int run_main(const struct cli_options *options)
         return CLI_USAGE;
     run.result.driver_name = run.driver.name;
     host_interrupts_catch();
+    host_exit_on_abort(CLI_WRONG);
     code = with_file(&run);
     driver_close(&run.driver);
     if (code != CLI_CLEAN)

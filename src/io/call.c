@@ -25,6 +25,7 @@ NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     struct machine *machine = ke_machine();
     const KIRQL irql = ke_self()->irql;
     PIO_STACK_LOCATION location;
+    PDRIVER_OBJECT caller;
     NTSTATUS status;
 
     KE_HOOK(machine, irp_call_check, DeviceObject, Irp);
@@ -33,7 +34,9 @@ NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     IoSetNextIrpStackLocation(Irp);
     location = IoGetCurrentIrpStackLocation(Irp);
     location->DeviceObject = DeviceObject;
+    caller = ke_enter_driver(DeviceObject->DriverObject);
     status = dispatch_of(DeviceObject, location->MajorFunction)(DeviceObject, Irp);
+    ke_enter_driver(caller);
     KE_HOOK(machine, irp_call_record, DeviceObject, Irp, irql);
     return status;
 }
@@ -74,6 +77,17 @@ static void pass_on_pending(PIRP irp)
         IoMarkIrpPending(irp);
 }
 
+/* False: the routine keeps the IRP. One of the IRP's own maker, who has no location, runs on the account of whoever completes it. */
+static bool run_routine(PIRP irp, PIO_COMPLETION_ROUTINE routine, PVOID context)
+{
+    const PDEVICE_OBJECT device = current_device(irp);
+    const PDRIVER_OBJECT caller = ke_enter_driver(device != NULL ? device->DriverObject : ke_self()->driver);
+    const NTSTATUS status = routine(device, irp, context);
+
+    ke_enter_driver(caller);
+    return status != STATUS_MORE_PROCESSING_REQUIRED;
+}
+
 /*
  * Leave the current location for the one above, clear it, and call the routine that it held. False: that
  * routine keeps the IRP, which may not even exist any more.
@@ -91,7 +105,7 @@ static bool climb(PIRP irp)
     if (irp->CurrentLocation > irp->StackCount)
         ke_count(KE_IRPS_COMPLETED, 1);
     if (routine != NULL && wants_call(irp, control))
-        return routine(current_device(irp), irp, context) != STATUS_MORE_PROCESSING_REQUIRED;
+        return run_routine(irp, routine, context);
     pass_on_pending(irp);
     return true;
 }
@@ -131,7 +145,7 @@ static NTSTATUS run_completion(PDEVICE_OBJECT device, PIRP irp, PVOID context)
     const struct completion completion = *(const struct completion *)context;
     NTSTATUS status = STATUS_SUCCESS;
 
-    ExFreePoolWithTag(context, COMPLETION_TAG);
+    mm_pool_free(machine, context);
     atomic_fetch_sub(&machine->io->completions, 1);
     if (wants_call(irp, completion.control))
         status = completion.routine(device, irp, completion.context);
@@ -150,7 +164,7 @@ NTSTATUS IoSetCompletionRoutineEx(PDEVICE_OBJECT DeviceObject, PIRP Irp,
 
     if (ke_fails(KE_FALLIBLE_IoSetCompletionRoutineEx))
         return STATUS_INSUFFICIENT_RESOURCES;
-    completion = ExAllocatePoolWithTag(NonPagedPoolNx, sizeof(*completion), COMPLETION_TAG);
+    completion = mm_pool_allocate(machine, NonPagedPoolNx, sizeof(*completion), COMPLETION_TAG);
     if (completion == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
     IoSetCompletionRoutine(Irp, CompletionRoutine, Context, InvokeOnSuccess, InvokeOnError, InvokeOnCancel);

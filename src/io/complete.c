@@ -63,37 +63,6 @@ static void return_data(const struct io_slot *slot, IO_STATUS_BLOCK *outcome)
         *outcome = (IO_STATUS_BLOCK){.Status = status};
 }
 
-/* The pages of a partial MDL are locked by its source, those of pool by nature. */
-static bool holds_lock(const MDL *mdl)
-{
-    return mdl_has(mdl, MDL_PAGES_LOCKED) && !mdl_has(mdl, MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL);
-}
-
-/* All locks of a chain go before any of its MDLs does. */
-static void release_mdls(struct machine *machine, PMDL chain)
-{
-    PMDL next;
-
-    for (PMDL mdl = chain; mdl != NULL; mdl = mdl->Next)
-        if (holds_lock(mdl))
-            mdl_unlock(machine, mdl);
-    for (PMDL mdl = chain; mdl != NULL; mdl = next) {
-        next = mdl->Next;
-        mdl_destroy(machine, mdl);
-    }
-}
-
-void io_irp_release_buffers(struct machine *machine, PIRP irp)
-{
-    struct io_slot *slot = io_slot_of(machine, irp);
-
-    release_mdls(machine, irp->MdlAddress);
-    irp->MdlAddress = NULL;
-    if (slot->system_buffer != NULL)
-        ExFreePoolWithTag(slot->system_buffer, IO_BUFFER_TAG);
-    slot->system_buffer = NULL;
-}
-
 void io_complete_finally(struct machine *machine, PIRP irp)
 {
     struct io_slot *slot = io_slot_of(machine, irp);

@@ -86,7 +86,7 @@ NTSTATUS io_device_new(struct machine *machine, PDRIVER_OBJECT driver, ULONG ext
                        PDEVICE_OBJECT *device)
 {
     const size_t bytes = sizeof(struct io_device) + sizeof(DEVICE_OBJECT) + extension_bytes;
-    struct io_device *record = ExAllocatePoolWithTag(NonPagedPoolNx, bytes, DEVICE_TAG);
+    struct io_device *record = mm_pool_allocate(machine, NonPagedPoolNx, bytes, DEVICE_TAG);
 
     if (record == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
@@ -130,10 +130,10 @@ static struct io_device *retire_locked(struct io_device *record)
     return record;
 }
 
-static void free_device(struct io_device *record)
+static void free_device(struct machine *machine, struct io_device *record)
 {
     if (record != NULL)
-        ExFreePoolWithTag(record, DEVICE_TAG);
+        mm_pool_free(machine, record);
 }
 
 static void leave_driver_locked(PDEVICE_OBJECT device)
@@ -160,7 +160,8 @@ static struct io_device *detach_locked(struct io_device *record)
 
 VOID IoDeleteDevice(PDEVICE_OBJECT DeviceObject)
 {
-    struct io_state *io = ke_machine()->io;
+    struct machine *machine = ke_machine();
+    struct io_state *io = machine->io;
     struct io_device *record = record_of(DeviceObject);
     struct io_device *below, *retired;
     bool attached;
@@ -176,8 +177,8 @@ VOID IoDeleteDevice(PDEVICE_OBJECT DeviceObject)
         ke_warn("device-attached",
                 "IoDeleteDevice of device %p, which is still attached to another; call IoDetachDevice first",
                 (void *)DeviceObject);
-    free_device(below);
-    free_device(retired);
+    free_device(machine, below);
+    free_device(machine, retired);
 }
 
 void io_device_hold(struct machine *machine, PDEVICE_OBJECT device)
@@ -195,7 +196,7 @@ void io_device_release(struct machine *machine, PDEVICE_OBJECT device)
     record_of(device)->holds--;
     retired = retire_locked(record_of(device));
     host_mutex_unlock(&machine->io->lock);
-    free_device(retired);
+    free_device(machine, retired);
 }
 
 /* ---- stacks ---- */
@@ -223,14 +224,14 @@ PDEVICE_OBJECT IoAttachDeviceToDeviceStack(PDEVICE_OBJECT SourceDevice, PDEVICE_
 
 VOID IoDetachDevice(PDEVICE_OBJECT TargetDevice)
 {
-    struct io_state *io = ke_machine()->io;
+    struct machine *machine = ke_machine();
     struct io_device *retired = NULL;
 
-    host_mutex_lock(&io->lock);
+    host_mutex_lock(&machine->io->lock);
     if (above(TargetDevice) != NULL)
         retired = detach_locked(record_of(above(TargetDevice)));
-    host_mutex_unlock(&io->lock);
-    free_device(retired);
+    host_mutex_unlock(&machine->io->lock);
+    free_device(machine, retired);
 }
 
 /* ---- what is left ---- */

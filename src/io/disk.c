@@ -74,7 +74,7 @@ static struct transfer *take_transfer(struct disk *disk)
         disk->nspare--;
     }
     host_mutex_unlock(&disk->lock);
-    if (transfer == NULL)
+    if (transfer == NULL && !ke_internal_fails())
         transfer = malloc(sizeof(*transfer));
     if (transfer != NULL) {
         transfer->disk = disk;
@@ -110,7 +110,7 @@ static bool grow(struct transfer *transfer)
     const size_t room = (size_t)transfer->room * 4;
     struct iovec *segments;
 
-    if (room * sizeof(*segments) > MOST_SEGMENTS_BYTES)
+    if (room * sizeof(*segments) > MOST_SEGMENTS_BYTES || ke_internal_fails())
         return false;
     segments = realloc(few ? NULL : transfer->io.segments, room * sizeof(*segments));
     if (segments == NULL)
@@ -337,7 +337,7 @@ static int open_disk(struct machine *machine, struct disk *disk, const char *pat
 
     if (error != 0)
         return error;
-    error = host_aio_create(&disk->aio, &disk->file, machine->options.uring);
+    error = ke_internal_fails() ? -ENOMEM : host_aio_create(&disk->aio, &disk->file, machine->options.uring);
     if (error != 0) {
         host_file_close(&disk->file);
         return error;

@@ -66,7 +66,7 @@ static void initialize(struct io_driver *driver, const char *name)
 PDRIVER_OBJECT io_driver_new(struct machine *machine, const char *name)
 {
     struct io_state *io = machine->io;
-    struct io_driver *driver = calloc(1, sizeof(*driver));
+    struct io_driver *driver = ke_internal_fails() ? NULL : calloc(1, sizeof(*driver));
 
     if (driver == NULL)
         return NULL;
@@ -110,12 +110,15 @@ NTSTATUS pinion_driver_load(const char *name, pinion_driver_entry *entry, PDRIVE
 {
     struct machine *machine = ke_machine();
     PDRIVER_OBJECT driver = io_driver_new(machine, name);
+    PDRIVER_OBJECT caller;
     NTSTATUS status;
 
     if (driver == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
     driver->DriverInit = (PDRIVER_INITIALIZE)(void *)entry;
+    caller = ke_enter_driver(driver);
     status = entry(driver, &record_of(driver)->registry.string);
+    ke_enter_driver(caller);
     if (!NT_SUCCESS(status)) {
         io_devices_sweep(driver, name);
         free_driver(machine, record_of(driver));
@@ -129,9 +132,12 @@ NTSTATUS pinion_driver_load(const char *name, pinion_driver_entry *entry, PDRIVE
 void pinion_driver_unload(PDRIVER_OBJECT driver)
 {
     struct machine *machine = ke_machine();
+    const PDRIVER_OBJECT caller = ke_enter_driver(driver);
 
     if (driver->DriverUnload != NULL)
         driver->DriverUnload(driver);
+    ke_enter_driver(caller);
+    KE_HOOK(machine, driver_unload_check, driver);
     io_devices_sweep(driver, record_of(driver)->plain_name);
     free_driver(machine, record_of(driver));
 }
@@ -160,11 +166,14 @@ static NTSTATUS send_pnp(struct machine *machine, PDEVICE_OBJECT physical_device
 NTSTATUS pinion_driver_start(PDRIVER_OBJECT driver, PDEVICE_OBJECT physical_device)
 {
     struct machine *machine = ke_machine();
+    PDRIVER_OBJECT caller;
     NTSTATUS status;
 
     if (driver->DriverExtension->AddDevice == NULL)
         return STATUS_NOT_SUPPORTED;
+    caller = ke_enter_driver(driver);
     status = driver->DriverExtension->AddDevice(driver, physical_device);
+    ke_enter_driver(caller);
     if (!NT_SUCCESS(status))
         return status;
     status = send_pnp(machine, physical_device, IRP_MN_START_DEVICE);

@@ -30,7 +30,7 @@ void io_file_unuse(struct io_file *file)
 
 static struct io_file *new_file(struct machine *machine, PDEVICE_OBJECT device)
 {
-    struct io_file *file = calloc(1, sizeof(*file));
+    struct io_file *file = ke_internal_fails() ? NULL : calloc(1, sizeof(*file));
 
     if (file == NULL)
         return NULL;

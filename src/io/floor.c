@@ -14,6 +14,7 @@ static void shutdown(struct machine *machine)
     io_devices_shutdown(machine);
     io_drivers_shutdown(machine);
     io_irps_shutdown(machine);
+    host_mutex_destroy(&io->requests_lock);
     host_mutex_destroy(&io->lock);
     free(io);
     machine->io = NULL;
@@ -27,9 +28,13 @@ static int boot(struct machine *machine)
     if (machine->io == NULL)
         return -ENOMEM;
     host_mutex_init(&machine->io->lock);
+    host_mutex_init(&machine->io->requests_lock);
+    InitializeListHead(&machine->io->requests);
     error = io_irps_boot(machine);
     if (error == 0)
         error = io_disks_boot(machine);
+    if (error == 0)
+        error = io_physical_boot(machine);
     if (error != 0)
         shutdown(machine);
     return error;
@@ -42,8 +47,16 @@ static void check(struct machine *machine)
     io_irps_check(machine);
     io_completions_check(machine);
     io_files_check(machine);
+    io_physical_remove(machine);
     io_devices_check(machine);
 }
 
+/* Requests first: what they free goes through the thread's caches. */
+static void thread_exit(struct machine *machine)
+{
+    io_requests_thread_exit(machine);
+    io_irps_thread_exit(machine);
+}
+
 const struct ke_floor io_floor = {
-    .name = "io", .boot = boot, .check = check, .shutdown = shutdown, .thread_exit = io_irps_thread_exit};
+    .name = "io", .boot = boot, .check = check, .shutdown = shutdown, .thread_exit = thread_exit};

@@ -6,13 +6,14 @@
  *   stack      devices attached to one another; a request enters at the top and is sent down by the drivers
  *   location   a driver's part of an IRP: 1 is the lowest driver's, StackCount the highest's, one more nobody's
  *   slot       the memory of an IRP that IoAllocateIrp or the I/O manager made, in an address range of its own
- *   owner      who gets the IRP back: a driver (it frees the IRP in a completion routine) or the I/O manager
+ *   maker      the routine that made the IRP; it decides who gets it back: a driver, or the I/O manager
  *   final completion   what follows the highest completion routine: data, MDLs and status go to the requester
  *
  *     [ struct io_slot ][ IRP ][ location 1 ][ location 2 ] ...     a slot; drivers see the IRP and what follows
  *
  * An IRP in a driver's own memory (IoInitializeIrp) has no slot. Which it is, the IRP's address alone tells, and
- * what the I/O manager knows of its own IRPs stands in the slot: no byte that a driver may write decides anything.
+ * what the I/O manager knows of its own IRPs stands in the slot: no byte that a driver may write decides anything, but
+ * for UserIosb and UserEvent of an IRP that a driver had built for itself.
  */
 #ifndef PINION_IO_H
 #define PINION_IO_H
@@ -30,19 +31,35 @@ struct io_slot;
 /* Called by the thread that completed the IRP, at up to DISPATCH_LEVEL; data, MDLs and buffer are dealt with. */
 typedef void io_finish_fn(struct machine *machine, struct io_slot *slot, const IO_STATUS_BLOCK *outcome);
 
+enum io_maker {
+    IO_BY_DRIVER,                       /* IoAllocateIrp */
+    IO_BY_ASYNC_BUILD,                  /* IoBuildAsynchronousFsdRequest: a driver's as well */
+    IO_BY_ASSOCIATION,                  /* IoMakeAssociatedIrp: the I/O manager's, unless a driver keeps it and frees it */
+    IO_BY_MANAGER,                      /* requests of host programs, of a thread, of the I/O manager itself */
+};
+
 /*
  * What stands in front of an IRP. While the IRP is with drivers, only final completion reads it.
+ *
+ * Key: (R) under the machine's requests lock
  */
 struct io_slot {
     alignas(64) struct io_slot *next;   /* while free */
-    io_finish_fn     *finish;           /* NULL: the IRP is a driver's */
+    io_finish_fn     *finish;           /* NULL: nothing happens past the highest completion routine */
     struct io_file   *file;             /* the open file that the request counts against, or NULL */
-    void             *requester;        /* what `finish` needs */
+    void             *requester;        /* what `finish` needs; of an associated IRP, its master */
     void             *system_buffer;    /* buffered I/O, or NULL */
     void             *user_buffer;      /* where buffered input goes, NULL for nowhere */
     ULONG             user_bytes;       /* and how much of it there may be at most */
     bool              large;            /* which of the two kinds of slot this is */
     _Atomic bool      live;
+    uint8_t           maker;            /* enum io_maker */
+    bool              cancelled;        /* (R) by the exit of its thread, */
+    bool              cancelling;       /* (R) which is at it right now: whoever ends the request leaves the slot alone, */
+    bool              over;             /* (R) says so here, and the thread frees it */
+    bool              abandoned;        /* (R) nobody waits any more: neither status block nor event may be touched */
+    struct ke_thread *thread;           /* (R) whose request it is; NULL: nobody's, or not any more */
+    LIST_ENTRY        link;             /* (R) in the machine's list of threads' requests */
     KEVENT            event;            /* synchronous requests: it is over, */
     IO_STATUS_BLOCK   outcome;          /* and this came of it */
 };
@@ -58,8 +75,15 @@ static inline PIRP io_slot_irp(struct io_slot *slot)
 /* The slot that an IRP stands in; NULL for an IRP in a driver's own memory. Reads nothing of the IRP. */
 struct io_slot *io_slot_of(const struct machine *machine, const IRP *irp);
 
+/* Nobody but the I/O manager may free it. */
+static inline bool io_is_managers(const struct io_slot *slot)
+{
+    return slot->maker == IO_BY_MANAGER;
+}
+
 /* A new IRP of the I/O manager, to be finished so; never made to fail on demand. NULL: no room. */
 PIRP io_irp_new(struct machine *machine, CCHAR stack_size, io_finish_fn *finish);
+PIRP io_irp_new_by(struct machine *machine, enum io_maker maker, CCHAR stack_size, io_finish_fn *finish);
 void io_irp_free(struct machine *machine, PIRP irp);
 
 int  io_irps_boot(struct machine *machine);
@@ -69,12 +93,57 @@ void io_irps_thread_exit(struct machine *machine);
 
 /* ---- complete.c: final completion ---- */
 
+void io_complete_finally(struct machine *machine, PIRP irp);
+
+/* ---- buffers.c: what a requester's buffers become in an IRP, whose RequestorMode is set ---- */
+
 enum { IO_BUFFER_TAG = 0x42536F49 };     /* 'IoSB': system buffers */
 
-void io_complete_finally(struct machine *machine, PIRP irp);
+struct io_buffer {
+    void *va;
+    ULONG bytes;
+};
+
+struct io_transfer {
+    bool             write;
+    struct io_buffer buffer;
+    LONGLONG         offset;
+};
+
+struct io_control {
+    ULONG            code;
+    bool             internal;
+    struct io_buffer in, out;
+};
+
+/* Major function and parameters into the next location; nothing becomes of the buffer. */
+void     io_describe_transfer(PIRP irp, const struct io_transfer *transfer);
+
+/* The same, and the buffers by the device's flags or the code. What was attached until a failure goes with io_irp_release_buffers. */
+NTSTATUS io_attach_transfer(struct machine *machine, PIRP irp, ULONG device_flags, const struct io_transfer *transfer);
+NTSTATUS io_attach_control(struct machine *machine, PIRP irp, const struct io_control *control);
+
+/* A locked MDL for the buffer. */
+NTSTATUS io_attach_mdl(struct machine *machine, PIRP irp, struct io_buffer buffer, LOCK_OPERATION operation);
+
+/* Unlock the MDLs of a chain that hold a lock, and free them all. */
+void io_release_mdls(struct machine *machine, PMDL chain);
 
 /* Give back what the request holds: the MDLs of the chain, the locks of those that hold one, the system buffer. */
 void io_irp_release_buffers(struct machine *machine, PIRP irp);
+
+/* ---- threads.c: requests that belong to the thread which built them ---- */
+
+void io_request_queue(struct machine *machine, PIRP irp);           /* to the calling thread */
+
+/* How a request that is over is to be treated. */
+struct io_ending {
+    bool tell;                          /* somebody waits for status block and event */
+    bool free;                          /* the slot; false: the thread that cancels it does so */
+};
+struct io_ending io_request_unqueue(struct machine *machine, PIRP irp);
+
+void io_requests_thread_exit(struct machine *machine);
 
 /* ---- call.c ---- */
 
@@ -137,6 +206,11 @@ void io_files_shutdown(struct machine *machine);
 int  io_disks_boot(struct machine *machine);
 void io_disks_stop(struct machine *machine);        /* wait for what is in flight; no disk does I/O afterwards */
 
+/* ---- physical.c: physical devices of no special kind ---- */
+
+int  io_physical_boot(struct machine *machine);
+void io_physical_remove(struct machine *machine);   /* all of them: they are the machine's, and no leak */
+
 /* ---- status.c ---- */
 
 /* What a negative result of the host means to a driver. */
@@ -149,15 +223,19 @@ struct io_device;
 struct io_driver;
 
 /*
- * Key: (C) constant after boot  (L) under the lock  (A) atomic
+ * Key: (C) constant after boot  (L) under the lock  (R) under the requests lock  (A) atomic
  */
 struct io_state {
     struct host_mutex  lock;            /* of the lists below, of device stacks, and of devices' uses */
+    struct host_mutex  requests_lock;
+    LIST_ENTRY         requests;        /* (R) io_slot.link of threads' requests */
+    KSPIN_LOCK         cancel_lock;     /* IoAcquireCancelSpinLock */
     struct io_device  *devices;         /* (L) */
     struct io_driver  *drivers;         /* (L) */
     struct io_file    *files;           /* (L) */
     struct io_irps    *irps;            /* (C) */
     PDRIVER_OBJECT     disk_driver;     /* (C) */
+    PDRIVER_OBJECT     physical_driver; /* (C) */
     _Atomic int64_t    completions;     /* (A) registrations of IoSetCompletionRoutineEx that are alive */
 };
 

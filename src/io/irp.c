@@ -188,15 +188,22 @@ static void initialize(PIRP irp, size_t bytes, CCHAR stack_size)
     InitializeListHead(&irp->ThreadListEntry);
 }
 
-static PIRP allocate(const struct machine *machine, CCHAR stack_size, io_finish_fn *finish)
+static struct io_slot *take(const struct machine *machine, bool large)
+{
+    if (ke_internal_fails())
+        return NULL;
+    return large ? take_large(machine->io->irps) : take_small(machine);
+}
+
+static PIRP allocate(const struct machine *machine, enum io_maker maker, CCHAR stack_size, io_finish_fn *finish)
 {
     const bool large = stack_size > IO_SMALL_STACK;
-    struct io_slot *slot = large ? take_large(machine->io->irps) : take_small(machine);
+    struct io_slot *slot = take(machine, large);
     PIRP irp;
 
     if (slot == NULL)
         return NULL;
-    *slot = (struct io_slot){.finish = finish, .large = large, .live = true};
+    *slot = (struct io_slot){.finish = finish, .large = large, .live = true, .maker = (uint8_t)maker};
     irp = io_slot_irp(slot);
     initialize(irp, IoSizeOfIrp(stack_size), stack_size);
     irp->AllocationFlags = IRP_ALLOCATED_FIXED_SIZE;
@@ -217,13 +224,18 @@ static void release(const struct machine *machine, struct io_slot *slot)
     ke_count(KE_LIVE_IRPS, -1);
 }
 
-PIRP io_irp_new(struct machine *machine, CCHAR stack_size, io_finish_fn *finish)
+PIRP io_irp_new_by(struct machine *machine, enum io_maker maker, CCHAR stack_size, io_finish_fn *finish)
 {
-    PIRP irp = stack_size < 0 || stack_size > IO_LARGE_STACK ? NULL : allocate(machine, stack_size, finish);
+    PIRP irp = stack_size < 0 || stack_size > IO_LARGE_STACK ? NULL : allocate(machine, maker, stack_size, finish);
 
     if (irp != NULL)
         KE_HOOK(machine, irp_allocate_record, irp);
     return irp;
+}
+
+PIRP io_irp_new(struct machine *machine, CCHAR stack_size, io_finish_fn *finish)
+{
+    return io_irp_new_by(machine, IO_BY_MANAGER, stack_size, finish);
 }
 
 void io_irp_free(struct machine *machine, PIRP irp)
@@ -241,7 +253,7 @@ PIRP IoAllocateIrp(CCHAR StackSize, BOOLEAN ChargeQuota)
 
     if (StackSize < 0 || StackSize > IO_LARGE_STACK || ke_fails(KE_FALLIBLE_IoAllocateIrp))
         return NULL;
-    irp = allocate(machine, StackSize, NULL);
+    irp = allocate(machine, IO_BY_DRIVER, StackSize, NULL);
     if (irp == NULL)
         return NULL;
     if (ChargeQuota)
@@ -250,7 +262,7 @@ PIRP IoAllocateIrp(CCHAR StackSize, BOOLEAN ChargeQuota)
     return irp;
 }
 
-enum { IRP_OF_THE_IO_MANAGER = 0x02 };  /* parameter 1 of bug check 0xC9 */
+enum { IRP_OF_A_THREAD = 0x02 };        /* parameter 1 of bug check 0xC9 */
 
 /* Pool that the driver made an IRP of itself goes back to the pool; any other memory is bug check 0xC2 there. */
 VOID IoFreeIrp(PIRP Irp)
@@ -265,8 +277,8 @@ VOID IoFreeIrp(PIRP Irp)
         ExFreePool(Irp);
         return;
     }
-    if (slot->finish != NULL)
-        ke_bug_check(DRIVER_VERIFIER_IOMANAGER_VIOLATION, IRP_OF_THE_IO_MANAGER, (uintptr_t)Irp, 0, 0);
+    if (io_is_managers(slot))
+        ke_bug_check(DRIVER_VERIFIER_IOMANAGER_VIOLATION, IRP_OF_A_THREAD, (uintptr_t)Irp, 0, 0);
     release(machine, slot);
     KE_HOOK(machine, irp_free_record, Irp);
 }
@@ -277,11 +289,19 @@ VOID IoInitializeIrp(PIRP Irp, USHORT PacketSize, CCHAR StackSize)
     initialize(Irp, PacketSize, StackSize);
 }
 
+/* What IoBuildXxx and IoMakeAssociatedIrp have put into an IRP would be lost. */
+static void warn_of_reuse(const struct io_slot *slot, const IRP *irp)
+{
+    if (slot != NULL && slot->maker != IO_BY_DRIVER)
+        ke_warn("irp-reuse", "IoReuseIrp of IRP %p, which IoAllocateIrp has not made; allocate one that is to be used again",
+                (const void *)irp);
+}
+
 VOID IoReuseIrp(PIRP Irp, NTSTATUS Iostatus)
 {
     const UCHAR allocation_flags = Irp->AllocationFlags;
 
-    ke_machine();
+    warn_of_reuse(io_slot_of(ke_machine(), Irp), Irp);
     initialize(Irp, Irp->Size, Irp->StackCount);
     Irp->AllocationFlags = allocation_flags;
     Irp->IoStatus.Status = Iostatus;
@@ -340,12 +360,18 @@ void io_irps_thread_exit(struct machine *machine)
     hand_back(machine->io->irps, cache, cache->count);
 }
 
+static const char *const makers[] = {
+    [IO_BY_DRIVER] = "IoAllocateIrp",
+    [IO_BY_ASYNC_BUILD] = "IoBuildAsynchronousFsdRequest",
+    [IO_BY_ASSOCIATION] = "IoMakeAssociatedIrp",
+};
+
 static void report(struct io_slot *slot)
 {
     const IRP *irp = io_slot_irp(slot);
 
-    if (slot->finish == NULL)
-        ke_warn("irp-leak", "IRP %p of IoAllocateIrp was never freed", (const void *)irp);
+    if (!io_is_managers(slot))
+        ke_warn("irp-leak", "IRP %p of %s was never freed", (const void *)irp, makers[slot->maker]);
     else
         ke_warn("irp-leak", "IRP %p of a request was never completed; it stands at location %d of %d",
                 (const void *)irp, irp->CurrentLocation, irp->StackCount);

@@ -17,12 +17,12 @@ struct _IO_WORKITEM {
 
 PIO_WORKITEM IoAllocateWorkItem(PDEVICE_OBJECT DeviceObject)
 {
+    struct machine *machine = ke_machine();
     PIO_WORKITEM work;
 
-    ke_machine();
     if (ke_fails(KE_FALLIBLE_IoAllocateWorkItem))
         return NULL;
-    work = ExAllocatePoolWithTag(NonPagedPoolNx, sizeof(*work), WORKITEM_TAG);
+    work = mm_pool_allocate_for_driver(machine, NonPagedPoolNx, sizeof(*work), WORKITEM_TAG);
     if (work != NULL)
         *work = (struct _IO_WORKITEM){.device = DeviceObject};
     return work;
@@ -30,16 +30,17 @@ PIO_WORKITEM IoAllocateWorkItem(PDEVICE_OBJECT DeviceObject)
 
 VOID IoFreeWorkItem(PIO_WORKITEM IoWorkItem)
 {
-    ke_machine();
-    ExFreePoolWithTag(IoWorkItem, WORKITEM_TAG);
+    mm_pool_free(ke_machine(), IoWorkItem);
 }
 
 /* The routine may queue its work item again, or free it. */
 static void run_work(PVOID parameter)
 {
     const struct _IO_WORKITEM work = *(const struct _IO_WORKITEM *)parameter;
+    const PDRIVER_OBJECT before = ke_enter_driver(work.device->DriverObject);
 
     work.routine(work.device, work.context);
+    ke_enter_driver(before);
     io_device_release(ke_machine(), work.device);
 }
 

@@ -122,15 +122,24 @@ static void release_locked(PDISPATCHER_HEADER object)
 
 /* ---- waiting ---- */
 
-/* Windows counts 100 ns: negative is relative, positive an absolute time since 1601, NULL for ever. */
+/*
+ * Windows counts 100 ns: negative is relative, positive an absolute time since 1601, NULL for ever. What is too long for
+ * 64 bits of ns, 292 years, ends no sooner than that.
+ */
 static int64_t timeout_ns(const LARGE_INTEGER *timeout)
 {
+    const LONGLONG longest = INT64_MAX / 100;
     LONGLONG relative;
 
     if (timeout == NULL)
         return HOST_FOREVER;
-    relative = timeout->QuadPart <= 0 ? -timeout->QuadPart : timeout->QuadPart - (LONGLONG)host_wall_100ns();
-    return relative <= 0 ? 0 : relative * 100;
+    if (timeout->QuadPart > 0)
+        relative = timeout->QuadPart - (LONGLONG)host_wall_100ns();
+    else
+        relative = timeout->QuadPart < -longest ? longest : -timeout->QuadPart;
+    if (relative <= 0)
+        return 0;
+    return relative < longest ? relative * 100 : INT64_MAX;
 }
 
 static void require_blocking_allowed(const void *object, uintptr_t ip)

@@ -24,6 +24,7 @@ BOOLEAN KeInsertQueueDpc(PRKDPC Dpc, PVOID SystemArgument1, PVOID SystemArgument
         Dpc->SystemArgument1 = SystemArgument1;
         Dpc->SystemArgument2 = SystemArgument2;
         InsertTailList(&self->dpcs, &Dpc->DpcListEntry);
+        atomic_fetch_add_explicit(&self->ndpcs, 1, memory_order_relaxed);
         ke->dpcs_outstanding++;
     }
     host_mutex_unlock(&ke->dpc_lock);
@@ -34,7 +35,10 @@ BOOLEAN KeInsertQueueDpc(PRKDPC Dpc, PVOID SystemArgument1, PVOID SystemArgument
 
 static void dequeue_locked(PRKDPC dpc)
 {
+    struct ke_thread *owner = CONTAINING_RECORD(dpc->DpcData, struct ke_thread, dpcs);
+
     RemoveEntryList(&dpc->DpcListEntry);
+    atomic_fetch_sub_explicit(&owner->ndpcs, 1, memory_order_relaxed);
     dpc->DpcData = NULL;
 }
 

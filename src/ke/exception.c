@@ -11,12 +11,14 @@
 NTSTATUS pinion_try(void (*body)(void *context), void *context)
 {
     struct ke_thread *self = ke_self();
-    struct ke_exception frame = {.outer = self->exceptions, .status = STATUS_SUCCESS};
+    struct ke_exception frame = {.outer = self->exceptions, .driver = self->driver, .status = STATUS_SUCCESS};
 
+    ke_machine();                       /* a bad access is an exception only while the machine runs */
     self->exceptions = &frame;
     if (sigsetjmp(frame.resume, 0) == 0)
         body(context);
     self->exceptions = frame.outer;
+    self->driver = frame.driver;
     return frame.status;
 }
 

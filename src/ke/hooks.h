@@ -29,10 +29,19 @@ struct ke_map_call {
     ULONG           priority;
 };
 
+/* A stretch of an MDL that a DMA routine is to map or to flush. */
+struct ke_dma_call {
+    PDMA_ADAPTER adapter;
+    PMDL         mdl;
+    PVOID        va;
+    ULONG        length;
+    bool         list;                  /* by a routine that makes a list, and that may go on in chained MDLs */
+};
+
 struct ke_hooks {
     /* mdl */
     void (*mdl_allocate_check)(struct ke_site site, PVOID va, ULONG length, BOOLEAN secondary, BOOLEAN quota, PIRP irp);
-    void (*mdl_allocate_record)(struct ke_site site, PMDL mdl);
+    void (*mdl_allocate_record)(struct ke_site site, PMDL mdl, PMDL replaced);      /* `replaced`: was the head of the IRP's chain */
     void (*mdl_free_check)(struct ke_site site, PMDL mdl);
     void (*mdl_free_record)(struct ke_site site, PMDL mdl);
     void (*mdl_partial_check)(struct ke_site site, PMDL source, PMDL target, PVOID va, ULONG length);
@@ -40,17 +49,37 @@ struct ke_hooks {
     void (*mdl_build_check)(struct ke_site site, PMDL mdl);
     void (*mdl_build_record)(struct ke_site site, PMDL mdl);
     void (*mdl_lock_check)(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode);
+    void (*mdl_lock_process_check)(struct ke_site site, PMDL mdl, PEPROCESS process);
+    void (*mdl_lock_selected_check)(struct ke_site site, PMDL mdl);
     void (*mdl_lock_record)(struct ke_site site, PMDL mdl);
     void (*mdl_unlock_check)(struct ke_site site, PMDL mdl);
     void (*mdl_unlock_record)(struct ke_site site, PMDL mdl);
     void (*mdl_map_check)(struct ke_site site, const struct ke_map_call *call);
+    void (*mdl_map_obsolete_check)(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode);
+    void (*mapping_address_check)(struct ke_site site);         /* reserving addresses, and giving them back */
+    void (*mdl_reserved_map_check)(struct ke_site site, PMDL mdl);
+    bool (*mdl_is_read_locked)(PMDL mdl);       /* locked for IoReadAccess: its mapping must not be written through */
     void (*mdl_map_record)(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode);
-    void (*mdl_unmap_check)(struct ke_site site, PVOID va, PMDL mdl, bool user);
+    void (*mdl_unmap_check)(struct ke_site site, PVOID va, PMDL mdl, bool user, bool mine);    /* `mine`: va is a user mapping of it here */
     void (*mdl_unmap_record)(struct ke_site site, PMDL mdl, bool user);
     void (*mdl_system_address_check)(struct ke_site site, PMDL mdl);
     void (*mdl_advance_check)(struct ke_site site, PMDL mdl, ULONG bytes);
     void (*mdl_advance_record)(struct ke_site site, PMDL mdl);
     void (*mdl_reuse_check)(struct ke_site site, PMDL mdl);
+
+    /* pages of MmAllocatePagesForMdl and its kin */
+    void (*pages_allocate_check)(struct ke_site site);
+    void (*pages_allocate_record)(struct ke_site site, PMDL mdl);
+    void (*pages_free_check)(struct ke_site site, PMDL mdl);
+    void (*pages_free_record)(struct ke_site site, PMDL mdl);
+
+    /* device memory */
+    void (*io_space_map_check)(struct ke_site site, uint64_t pa, SIZE_T bytes);
+    void (*io_space_unmap_check)(struct ke_site site, PVOID va, SIZE_T bytes);
+
+    /* contiguous memory */
+    void (*contiguous_check)(struct ke_site site, bool freeing);
+    void (*contiguous_mismatch_check)(struct ke_site site, PVOID va);         /* freed with another size or cache type */
 
     /* pool: irql rules; `pool` is a POOL_TYPE with its modifier bits */
     void (*pool_allocate_check)(struct ke_site site, ULONG pool, SIZE_T bytes, ULONG tag);
@@ -63,6 +92,28 @@ struct ke_hooks {
     void (*irp_allocate_record)(struct ke_site site, PIRP irp);
     void (*irp_free_check)(struct ke_site site, PIRP irp);
     void (*irp_free_record)(struct ke_site site, PIRP irp);
+    void (*irp_fsd_buffer_check)(struct ke_site site, PDEVICE_OBJECT device, ULONG major, NTSTATUS status);      /* refused with this status */
+    void (*irp_control_buffer_check)(struct ke_site site, PDEVICE_OBJECT device, ULONG code, NTSTATUS status);
+    void (*irp_requester_check)(struct ke_site site, const IRP *irp, uintptr_t frame);  /* this thread's frames below `frame` are gone */
+
+    /* dma */
+    void (*dma_describe_check)(struct ke_site site, const DEVICE_DESCRIPTION *description);
+    void (*dma_call_check)(struct ke_site site, PDMA_ADAPTER adapter, KIRQL least, KIRQL most);
+    void (*dma_transfer_check)(struct ke_site site, const struct ke_dma_call *call);
+    void (*dma_channel_check)(struct ke_site site, PDMA_ADAPTER adapter, PDEVICE_OBJECT device);
+    void (*dma_map_check)(struct ke_site site, const struct ke_dma_call *call, PVOID base);
+    void (*dma_map_ex_check)(struct ke_site site, PDMA_ADAPTER adapter, PVOID base, ULONG length);
+    void (*dma_flush_check)(struct ke_site site, const struct ke_dma_call *call, PVOID base);
+    void (*dma_free_channel_check)(struct ke_site site, PDMA_ADAPTER adapter);
+    void (*dma_free_registers_check)(struct ke_site site, PDMA_ADAPTER adapter, PVOID base, ULONG nregisters);
+    void (*dma_free_buffer_check)(struct ke_site site, PDMA_ADAPTER adapter, PVOID va, ULONG length, uint64_t la, bool cached);
+    void (*dma_put_list_check)(struct ke_site site, PDMA_ADAPTER adapter, PSCATTER_GATHER_LIST list, bool write);
+    void (*dma_put_adapter_check)(struct ke_site site, PDMA_ADAPTER adapter);
+    void (*dma_overwritten)(uintptr_t va);                      /* a free map register was */
+    const void *(*dma_remember)(struct ke_site site);           /* a call stack, for later */
+    void (*dma_tell)(const char *title, const void *where);     /* print one */
+
+    void (*driver_unload_check)(struct ke_site site, PDRIVER_OBJECT driver);       /* after its unload routine */
 
     /* The story behind a bug check, printed under its STOP line. */
     void (*bug_check_report)(ULONG code, const uint64_t parameters[4]);

@@ -36,7 +36,7 @@ VOID KeLowerIrql(KIRQL NewIrql)
     if (NewIrql > self->irql)
         ke_bug_check(IRQL_NOT_LESS_OR_EQUAL, NewIrql, self->irql, 0, (uintptr_t)__builtin_return_address(0));
     self->irql = NewIrql;
-    if (NewIrql < DISPATCH_LEVEL && !IsListEmpty(&self->dpcs))
+    if (NewIrql < DISPATCH_LEVEL && atomic_load_explicit(&self->ndpcs, memory_order_relaxed) != 0)
         ke_run_dpcs();
 }
 

@@ -42,6 +42,8 @@ enum ke_windows {
 
 /* Driver Verifier's flags that Pinion knows so far. */
 enum ke_verifier_flags {
+    KE_VERIFIER_POOL_TRACKING  = 0x00000008,
+    KE_VERIFIER_DMA            = 0x00000080,
     KE_VERIFIER_CODE_INTEGRITY = 0x02000000,
     KE_VERIFIER_ON             = 0x000009BB & ~0x6,     /* every check without forced IRQL checking and low resources */
 };
@@ -53,6 +55,7 @@ struct ke_options {
     enum ke_windows windows;
     bool            faults_to_host;
     bool            uring;
+    bool            dma_remapped;       /* an IOMMU stands between devices and memory */
     uint64_t        seed;
 };
 
@@ -73,6 +76,7 @@ struct machine {
     struct ke_state   *ke;
     struct mm_state   *mm;
     struct mdl_state  *mdl;
+    struct dma_state  *dma;
     struct io_state   *io;
     struct vf_state   *verifier;
     _Atomic uint64_t   findings;
@@ -110,9 +114,10 @@ _Noreturn void ke_usage(const char *format, ...) __attribute__((format(printf, 1
 /* ---- thread.c ---- */
 
 enum ke_counter {
-    KE_LIVE_MDLS, KE_LOCKED_PAGES, KE_SYSTEM_MAPPINGS, KE_SYSTEM_PAGES_MAPPED, KE_OUTSTANDING_LISTS,
+    KE_LIVE_MDLS, KE_ALLOCATED_PAGES, KE_CONTIGUOUS_BLOCKS, KE_LOCKED_PAGES, KE_SYSTEM_MAPPINGS, KE_SYSTEM_PAGES_MAPPED, KE_OUTSTANDING_LISTS,
     KE_MDLS_ALLOCATED, KE_PARTIALS_BUILT, KE_MDLS_ADVANCED, KE_PAGES_LOCKED, KE_MAPPINGS_MADE,
     KE_IRPS_ALLOCATED, KE_IRPS_COMPLETED, KE_LIVE_IRPS, KE_INJECTED_FAILURES,
+    KE_LISTS_BUILT, KE_MAP_REGISTERS_USED, KE_BYTES_BOUNCED,
     KE_COUNTERS
 };
 
@@ -128,8 +133,10 @@ struct ke_thread {
     bool                 in_dpc;
     PEPROCESS            process;       /* attached to; NULL: the one that the machine booted with */
     uint32_t             process_generation;
+    PDRIVER_OBJECT       driver;        /* whose routine runs; NULL: the host program's own code */
     struct ke_exception *exceptions;    /* innermost pinion_try */
-    LIST_ENTRY           dpcs;          /* queued by this thread at DISPATCH_LEVEL, to run when it goes below */
+    LIST_ENTRY           dpcs;          /* queued by this thread at DISPATCH_LEVEL, to run when it goes below; under the DPC lock */
+    _Atomic uint32_t     ndpcs;         /* in that list: another thread may take one out */
     _Atomic int64_t      counters[KE_COUNTERS];
     struct ke_thread    *next;
     struct ke_thread   **link;
@@ -137,6 +144,17 @@ struct ke_thread {
 
 extern _Thread_local struct ke_thread ke_this_thread;
 void ke_thread_join_list(void);
+static inline struct ke_thread *ke_self(void);
+
+/* From here on this driver's code runs; what ran before, to be given to the next call. What a driver allocates is put to its account. */
+static inline PDRIVER_OBJECT ke_enter_driver(PDRIVER_OBJECT driver)
+{
+    struct ke_thread *self = ke_self();
+    const PDRIVER_OBJECT before = self->driver;
+
+    self->driver = driver;
+    return before;
+}
 
 static inline struct ke_thread *ke_self(void)
 {
@@ -159,6 +177,7 @@ void    ke_counters_reset(void);
 
 struct ke_exception {
     struct ke_exception *outer;
+    PDRIVER_OBJECT       driver;        /* whose code called pinion_try */
     NTSTATUS             status;
     sigjmp_buf           resume;
 };
@@ -171,7 +190,7 @@ _Noreturn void ke_raise(NTSTATUS status, uintptr_t ip, uintptr_t parameter);
 /* Stop the machine: the STOP line, whatever report the verifier has, SIGABRT. */
 _Noreturn void ke_bug_check(ULONG code, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4);
 
-/* The name of a bug check, "UNKNOWN" for one that Pinion never raises. */
+/* The name of a bug check; "UNKNOWN" for a code that <bugcodes.h> does not have. */
 const char *ke_bug_check_name(ULONG code);
 
 /* One line "pinion: warning: <slug>: ..." on stderr, counted as a finding. */
@@ -179,11 +198,18 @@ void ke_warn(const char *slug, const char *format, ...) __attribute__((format(pr
 
 /* ---- faults.c: failures on demand ---- */
 
-/* Every routine that pinion_fail can make fail, in alphabetical order. */
+/* Every routine that pinion_fail can make fail, in alphabetical order; and `internal`: an allocation that the library makes for itself. */
 #define KE_FALLIBLE_ROUTINES(X) \
-    X(ExAllocatePool) X(ExAllocatePool2) X(ExAllocatePool3) X(ExAllocatePoolWithTag) X(IoAllocateIrp) X(IoAllocateMdl) \
-    X(IoAllocateWorkItem) X(IoCreateDevice) X(IoSetCompletionRoutineEx) X(MmAllocateContiguousMemory) \
-    X(MmAllocateContiguousMemorySpecifyCache) X(MmGetSystemAddressForMdlSafe) X(MmMapLockedPagesSpecifyCache) X(MmProbeAndLockPages)
+    X(AllocateAdapterChannel) X(AllocateCommonBuffer) X(BuildMdlFromScatterGatherList) X(CcCopyRead) X(CcCopyWrite) \
+    X(CcInitializeCacheMap) X(CcMdlRead) X(CcPrepareMdlWrite) X(ExAllocatePool) X(ExAllocatePool2) X(ExAllocatePool3) X(ExAllocatePoolWithTag) X(FsRtlMdlReadDev) \
+    X(FsRtlPrepareMdlWriteDev) X(GetScatterGatherList) X(IoAllocateIrp) X(IoAllocateMdl) X(IoAllocateWorkItem) \
+    X(IoBuildAsynchronousFsdRequest) X(IoBuildDeviceIoControlRequest) X(IoBuildSynchronousFsdRequest) X(IoCreateDevice) \
+    X(IoGetDmaAdapter) X(IoMakeAssociatedIrp) X(IoSetCompletionRoutineEx) X(MmAllocateContiguousMemory) \
+    X(MmAllocateContiguousMemoryEx) X(MmAllocateContiguousMemorySpecifyCache) X(MmAllocateContiguousMemorySpecifyCacheNode) \
+    X(MmAllocateContiguousNodeMemory) X(MmAllocateMappingAddress) X(MmAllocateMappingAddressEx) X(MmAllocateMdlForIoSpace) \
+    X(MmAllocateNodePagesForMdlEx) X(MmAllocateNonCachedMemory) X(MmAllocatePagesForMdl) X(MmAllocatePagesForMdlEx) \
+    X(MmGetSystemAddressForMdlSafe) X(MmMapIoSpace) X(MmMapIoSpaceEx) X(MmMapLockedPagesSpecifyCache) X(MmMapMdl) \
+    X(MmProbeAndLockPages) X(MmProbeAndLockProcessPages) X(MmProbeAndLockSelectedPages) X(internal)
 
 #define KE_FALLIBLE_ENUM(name) KE_FALLIBLE_##name,
 enum ke_fallible { KE_FALLIBLE_ROUTINES(KE_FALLIBLE_ENUM) KE_FALLIBLE_COUNT };
@@ -197,6 +223,12 @@ void ke_failures_reset(void);
 static inline bool ke_fails(enum ke_fallible routine)
 {
     return UNLIKELY(atomic_load_explicit(&ke_failures_armed, memory_order_relaxed) != 0) && ke_fails_armed(routine);
+}
+
+/* Must this allocation of frames, tables or host mappings fail? Asked where the host could refuse, so that each refusal can be tested. */
+static inline bool ke_internal_fails(void)
+{
+    return ke_fails(KE_FALLIBLE_internal);
 }
 
 /* ---- irql.c, dpc.c, dispatcher.c, workitem.c ---- */
@@ -216,7 +248,7 @@ void ke_run_dpcs(void);                 /* those queued by this thread; it stand
 #define KE_HOOK(machine, name, ...) \
     do { \
         if ((machine)->hooks.name != NULL) \
-            (machine)->hooks.name(KE_SITE, __VA_ARGS__); \
+            (machine)->hooks.name(KE_SITE __VA_OPT__(,) __VA_ARGS__); \
     } while (0)
 
 #endif

@@ -29,13 +29,13 @@ _Noreturn void ke_broken(const char *condition, const char *file, int line)
 
 _Noreturn void ke_usage(const char *format, ...)
 {
+    char text[512];
     va_list arguments;
 
-    fputs("pinion: ", stderr);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    fputc('\n', stderr);
+    fprintf(stderr, "pinion: %s\n", text);
     exit(2);
 }
 

@@ -129,6 +129,12 @@ static bool set_uring(struct ke_options *options, const char *text)
     return options->uring || strcmp(text, "off") == 0;
 }
 
+static bool set_dma(struct ke_options *options, const char *text)
+{
+    options->dma_remapped = strcmp(text, "remapped") == 0;
+    return options->dma_remapped || strcmp(text, "identity") == 0;
+}
+
 static bool set_seed(struct ke_options *options, const char *text)
 {
     return parse_number(text, &options->seed);
@@ -147,6 +153,7 @@ static const struct key {
     {"windows", set_windows, "2000, xp, 2003, vista, 2008, 7, 8, 8.1, 10 or 11"},
     {"faults", set_faults, "catch or host"},
     {"uring", set_uring, "on or off"},
+    {"dma", set_dma, "identity or remapped"},
     {"seed", set_seed, "a number"},
 };
 

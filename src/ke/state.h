@@ -5,7 +5,7 @@
 
 #include "ke/ke.h"
 
-enum { KE_WORKERS = 2 };
+enum { KE_WORKERS = 64 };               /* at most; a driver's items may wait for each other */
 
 /*
  * Key: (D) the dispatcher lock  (Q) the DPC lock  (W) the worker lock

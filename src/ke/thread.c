@@ -47,6 +47,17 @@ void ke_thread_leave_list(void)
     self->known = false;
 }
 
+/* Drivers keep and compare the address; what stands there is ours. */
+PETHREAD PsGetCurrentThread(VOID)
+{
+    return (PETHREAD)(void *)ke_self();
+}
+
+PKTHREAD KeGetCurrentThread(VOID)
+{
+    return PsGetCurrentThread();
+}
+
 int64_t ke_sum(enum ke_counter counter)
 {
     int64_t sum;
@@ -70,9 +81,12 @@ void ke_counters_reset(void)
     host_mutex_unlock(&list_lock);
 }
 
+/* Threads are asked one after the other: of what moves from hand to hand meanwhile, the sum may have seen the end only. */
 static uint64_t count_of(enum ke_counter counter)
 {
-    return (uint64_t)ke_sum(counter);
+    const int64_t sum = ke_sum(counter);
+
+    return sum < 0 ? 0 : (uint64_t)sum;
 }
 
 void pinion_counters(struct pinion_counters *out)
@@ -99,6 +113,9 @@ void pinion_totals(struct pinion_totals *out)
         .mappings_made = count_of(KE_MAPPINGS_MADE),
         .irps_allocated = count_of(KE_IRPS_ALLOCATED),
         .irps_completed = count_of(KE_IRPS_COMPLETED),
+        .lists_built = count_of(KE_LISTS_BUILT),
+        .map_registers_used = count_of(KE_MAP_REGISTERS_USED),
+        .bytes_bounced = count_of(KE_BYTES_BOUNCED),
         .injected_failures = count_of(KE_INJECTED_FAILURES),
         .findings = atomic_load(&ke_machine()->findings),
     };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System worker threads: they run work items at PASSIVE_LEVEL, in order of arrival. Started when the first item comes.
+ * System worker threads: they take work items in order of arrival and run them at PASSIVE_LEVEL. One more is started when
+ * an item comes while none is idle, so that an item may wait for a later one.
  *
  * A worker says that it is idle before it goes to its gate, under the lock: an item that comes in between finds it
  * idle and opens the gate, which stays open until the worker passes.
@@ -54,25 +55,31 @@ static void worker_main(void *context)
     }
 }
 
-static void start_workers_locked(struct ke_state *ke)
-{
-    while (ke->nworkers < KE_WORKERS) {
-        const uint32_t index = ke->nworkers;
-
-        VERIFY(host_thread_start(&ke->workers[index], worker_main, (void *)(uintptr_t)index) == 0);
-        ke->nworkers++;
-    }
-}
-
-static void wake_idle_locked(struct ke_state *ke)
+static bool wake_idle_locked(struct ke_state *ke)
 {
     for (uint32_t i = 0; i < ke->nworkers; i++) {
         if (!ke->idle[i])
             continue;
         ke->idle[i] = false;
         host_gate_open(&ke->worker_gates[i]);
-        return;
+        return true;
     }
+    return false;
+}
+
+/*
+ * All workers are busy, and perhaps wait for what the new item will do: it gets a worker of its own. Where the host
+ * refuses another thread it waits for its turn instead.
+ */
+static void start_worker_locked(struct ke_state *ke)
+{
+    const uint32_t index = ke->nworkers;
+
+    if (index == KE_WORKERS)
+        return;
+    if (host_thread_start(&ke->workers[index], worker_main, (void *)(uintptr_t)index) == 0)
+        ke->nworkers++;
+    VERIFY(ke->nworkers > 0);
 }
 
 VOID ExQueueWorkItem(PWORK_QUEUE_ITEM WorkItem, WORK_QUEUE_TYPE QueueType)
@@ -82,8 +89,8 @@ VOID ExQueueWorkItem(PWORK_QUEUE_ITEM WorkItem, WORK_QUEUE_TYPE QueueType)
     UNREFERENCED_PARAMETER(QueueType);
     host_mutex_lock(&ke->worker_lock);
     InsertTailList(&ke->work, &WorkItem->List);
-    start_workers_locked(ke);
-    wake_idle_locked(ke);
+    if (!wake_idle_locked(ke))
+        start_worker_locked(ke);
     host_mutex_unlock(&ke->worker_lock);
 }
 

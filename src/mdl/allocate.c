@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Making and freeing MDLs: IoAllocateMdl, IoFreeMdl, MmSizeOfMdl. */
+/* Making and freeing MDLs: IoAllocateMdl, IoFreeMdl, MmCreateMdl, MmSizeOfMdl. */
 
 #include "mdl/state.h"
 
@@ -35,15 +35,21 @@ PMDL mdl_new(struct machine *machine, uintptr_t va, size_t bytes)
     PMDL mdl = take(machine, va, bytes);
 
     if (mdl != NULL)
-        KE_HOOK(machine, mdl_allocate_record, mdl);
+        KE_HOOK(machine, mdl_allocate_record, mdl, NULL);
     return mdl;
 }
 
-static void append(PMDL *chain, PMDL mdl)
+/* Put the MDL into the IRP's chain; the head that it replaces, or NULL. */
+static PMDL enter_chain(PIRP irp, PMDL mdl, bool secondary)
 {
-    while (*chain != NULL)
-        chain = &(*chain)->Next;
-    *chain = mdl;
+    PMDL *link = &irp->MdlAddress;
+    PMDL replaced;
+
+    while (secondary && *link != NULL)
+        link = &(*link)->Next;
+    replaced = *link;
+    *link = mdl;
+    return replaced;
 }
 
 /*
@@ -57,7 +63,7 @@ static void append(PMDL *chain, PMDL mdl)
 PMDL IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBuffer, BOOLEAN ChargeQuota, PIRP Irp)
 {
     struct machine *machine = ke_machine();
-    PMDL mdl;
+    PMDL mdl, replaced = NULL;
 
     KE_HOOK(machine, mdl_allocate_check, VirtualAddress, Length, SecondaryBuffer, ChargeQuota, Irp);
     if (ke_fails(KE_FALLIBLE_IoAllocateMdl) || Length > largest_length(machine->options.windows))
@@ -65,12 +71,10 @@ PMDL IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBuffer, 
     mdl = take(machine, (uintptr_t)VirtualAddress, Length);
     if (mdl == NULL)
         return NULL;
-    if (Irp != NULL && SecondaryBuffer)
-        append(&Irp->MdlAddress, mdl);
-    else if (Irp != NULL)
-        Irp->MdlAddress = mdl;
+    if (Irp != NULL)
+        replaced = enter_chain(Irp, mdl, SecondaryBuffer);
     ke_count(KE_MDLS_ALLOCATED, 1);
-    KE_HOOK(machine, mdl_allocate_record, mdl);
+    KE_HOOK(machine, mdl_allocate_record, mdl, replaced);
     return mdl;
 }
 
@@ -110,4 +114,19 @@ VOID IoFreeMdl(PMDL Mdl)
 SIZE_T MmSizeOfMdl(PVOID Base, SIZE_T Length)
 {
     return sizeof(MDL) + span_pages((uintptr_t)Base, Length) * sizeof(PFN_NUMBER);
+}
+
+/*
+ * Format an MDL for the range in the caller's memory, or, where that is NULL, in nonpaged pool that the caller frees with ExFreePool.
+ * Obsolete. NULL when there is no pool.
+ */
+PMDL MmCreateMdl(PMDL MemoryDescriptorList, PVOID Base, SIZE_T Length)
+{
+    PMDL mdl = MemoryDescriptorList;
+
+    if (mdl == NULL)
+        mdl = mm_pool_allocate_mdl(ke_machine(), MmSizeOfMdl(Base, Length));
+    if (mdl != NULL)
+        MmInitializeMdl(mdl, Base, Length);
+    return mdl;
 }

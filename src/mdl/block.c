@@ -154,11 +154,13 @@ static void spill(struct mdl_blocks *blocks, unsigned class, uint32_t keep)
     host_mutex_unlock(&blocks->lock);
 }
 
-static void forget_earlier_machine(const struct machine *machine)
+/* At a thread's first use of its cache since boot: what it holds is an earlier machine's, and thread_exit must see the thread. */
+static void open_cache(const struct machine *machine)
 {
     if (UNLIKELY(cache.generation != machine->generation)) {
         memset(&cache, 0, sizeof(cache));
         cache.generation = machine->generation;
+        ke_self();
     }
 }
 
@@ -166,7 +168,7 @@ static void forget_earlier_machine(const struct machine *machine)
 
 static struct block *take_small(struct machine *machine, unsigned class)
 {
-    forget_earlier_machine(machine);
+    open_cache(machine);
     if (cache.head[class] == NULL)
         refill(machine->mdl->blocks, class);
     if (cache.head[class] == NULL)
@@ -177,7 +179,7 @@ static struct block *take_small(struct machine *machine, unsigned class)
 
 static void give_small(struct machine *machine, unsigned class, struct block *block)
 {
-    forget_earlier_machine(machine);
+    open_cache(machine);
     push(&cache.head[class], block);
     if (++cache.count[class] > CACHE_MOST)
         spill(machine->mdl->blocks, class, CACHE_MOST - BATCH);
@@ -192,7 +194,8 @@ PMDL mdl_block_take(struct machine *machine, size_t npages)
 {
     struct block *block;
 
-    ke_self();                          /* joins the list of threads: thread_exit gives the cache back */
+    if (ke_internal_fails())
+        return NULL;
     if (npages <= BIG_PAGES)
         block = take_small(machine, class_of(npages));
     else
@@ -271,7 +274,7 @@ void mdl_blocks_shutdown(struct machine *machine)
 
 void mdl_blocks_leave_thread(struct machine *machine)
 {
-    forget_earlier_machine(machine);
+    open_cache(machine);
     for (unsigned class = 0; class < NCLASSES; class++)
         if (cache.count[class] != 0)
             spill(machine->mdl->blocks, class, 0);

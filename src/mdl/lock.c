@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Locking the pages behind an MDL: MmProbeAndLockPages, MmUnlockPages.
+ * Locking the pages behind an MDL: MmProbeAndLockPages, MmProbeAndLockProcessPages, MmProbeAndLockSelectedPages,
+ * MmUnlockPages.
  *
  * The PFN array is the lock: unlocking goes by the PFNs that the MDL holds then, as on Windows, whatever the driver did to
  * the header meanwhile. A mapping goes before the lock that keeps its pages.
@@ -8,29 +9,38 @@
 
 #include "mdl/mdl.h"
 
-enum { LOCK_STATE = MDL_PAGES_LOCKED | MDL_WRITE_OPERATION | MDL_IO_SPACE };
+#include <stdlib.h>
+#include <string.h>
 
-static NTSTATUS lock(struct machine *machine, PMDL mdl, KPROCESSOR_MODE mode, LOCK_OPERATION operation)
+enum { LOCK_STATE = MDL_PAGES_LOCKED | MDL_WRITE_OPERATION };
+
+static void note_locked(PMDL mdl, PEPROCESS process, bool write)
+{
+    mdl->Process = process;
+    mdl_set_flags(mdl, LOCK_STATE, MDL_PAGES_LOCKED | (write ? MDL_WRITE_OPERATION : 0));
+}
+
+/* `whose` is the process whose user addresses are meant, NULL for the current one. */
+static NTSTATUS lock(struct machine *machine, PMDL mdl, PEPROCESS whose, KPROCESSOR_MODE mode, LOCK_OPERATION operation)
 {
     const struct mm_lock_request request = {
         .va = mdl_va(mdl),
         .bytes = mdl->ByteCount,
         .user_mode = mode == UserMode,
         .write = operation != IoReadAccess,
+        .process = whose,
     };
     PEPROCESS process;
     const NTSTATUS status = mm_lock_pages(machine, &request, mdl_pfns(mdl), &process);
 
-    if (!NT_SUCCESS(status))
-        return status;
-    mdl->Process = process;
-    mdl_set_flags(mdl, LOCK_STATE, MDL_PAGES_LOCKED | (request.write ? MDL_WRITE_OPERATION : 0));
-    return STATUS_SUCCESS;
+    if (NT_SUCCESS(status))
+        note_locked(mdl, process, request.write);
+    return status;
 }
 
 NTSTATUS mdl_lock(struct machine *machine, PMDL mdl, KPROCESSOR_MODE mode, LOCK_OPERATION operation)
 {
-    const NTSTATUS status = lock(machine, mdl, mode, operation);
+    const NTSTATUS status = lock(machine, mdl, NULL, mode, operation);
 
     if (NT_SUCCESS(status))
         KE_HOOK(machine, mdl_lock_record, mdl);
@@ -55,14 +65,92 @@ VOID MmProbeAndLockPages(PMDLX MemoryDescriptorList, KPROCESSOR_MODE AccessMode,
     KE_HOOK(machine, mdl_lock_check, mdl, AccessMode);
     if (ke_fails(KE_FALLIBLE_MmProbeAndLockPages))
         ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
-    status = lock(machine, mdl, AccessMode, Operation);
+    status = lock(machine, mdl, NULL, AccessMode, Operation);
     if (!NT_SUCCESS(status))
         ke_raise(status, (uintptr_t)__builtin_return_address(0), mdl_va(mdl));
     KE_HOOK(machine, mdl_lock_record, mdl);
 }
 
+/* As MmProbeAndLockPages, for user addresses of a process that need not be the current one. Doc: wdm/nf-wdm-mmprobeandlockprocesspages */
+VOID MmProbeAndLockProcessPages(PMDL MemoryDescriptorList, PEPROCESS Process, KPROCESSOR_MODE AccessMode, LOCK_OPERATION Operation)
+{
+    struct machine *machine = ke_machine();
+    PMDL mdl = MemoryDescriptorList;
+    NTSTATUS status;
+
+    KE_HOOK(machine, mdl_lock_process_check, mdl, Process);
+    if (ke_fails(KE_FALLIBLE_MmProbeAndLockProcessPages))
+        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
+    status = lock(machine, mdl, Process, AccessMode, Operation);
+    if (!NT_SUCCESS(status))
+        ke_raise(status, (uintptr_t)__builtin_return_address(0), mdl_va(mdl));
+    KE_HOOK(machine, mdl_lock_record, mdl);
+}
+
+/* One page of each segment, in their order. On failure nothing stays locked, and pfns are as they were. */
+static NTSTATUS lock_segments(struct machine *machine, PMDL mdl, const FILE_SEGMENT_ELEMENT *segments, KPROCESSOR_MODE mode,
+                              LOCK_OPERATION operation)
+{
+    const size_t npages = mdl_span(mdl);
+    PFN_NUMBER *pfns = ke_internal_fails() ? NULL : malloc(npages * sizeof(*pfns));
+    NTSTATUS status = pfns == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS;
+    PEPROCESS process = NULL;
+    size_t done = 0;
+
+    while (done < npages && NT_SUCCESS(status)) {
+        const struct mm_lock_request request = {
+            .va = span_page_base((uintptr_t)segments[done].Alignment), .bytes = PAGE_SIZE,
+            .user_mode = mode == UserMode, .write = operation != IoReadAccess};
+
+        status = mm_lock_pages(machine, &request, &pfns[done], &process);
+        done += NT_SUCCESS(status);
+    }
+    if (NT_SUCCESS(status)) {
+        memcpy(mdl_pfns(mdl), pfns, npages * sizeof(*pfns));
+        note_locked(mdl, process, operation != IoReadAccess);
+    } else {
+        mm_unlock_pages(machine, pfns, done);
+    }
+    free(pfns);
+    return status;
+}
+
+/*
+ * Probe and lock one page for each element of SegmentArray, in its order; the MDL's span says how many there are.
+ *
+ * Raises STATUS_ACCESS_VIOLATION, or what else a page refuses with; then no page stays locked.
+ * IRQL: <= APC_LEVEL.
+ * Doc:  wdm/nf-wdm-mmprobeandlockselectedpages
+ */
+VOID MmProbeAndLockSelectedPages(PMDLX MemoryDescriptorList, PFILE_SEGMENT_ELEMENT SegmentArray, KPROCESSOR_MODE AccessMode,
+                                 LOCK_OPERATION Operation)
+{
+    struct machine *machine = ke_machine();
+    PMDL mdl = MemoryDescriptorList;
+    NTSTATUS status;
+
+    KE_HOOK(machine, mdl_lock_selected_check, mdl);
+    if (ke_fails(KE_FALLIBLE_MmProbeAndLockSelectedPages))
+        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
+    status = lock_segments(machine, mdl, SegmentArray, AccessMode, Operation);
+    if (!NT_SUCCESS(status))
+        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+    KE_HOOK(machine, mdl_lock_record, mdl);
+}
+
+/* Bug check 0x1A/0x1236 for a number in the MDL that no page has: somebody wrote over it. */
+static void require_pages(const struct machine *machine, PMDL mdl)
+{
+    const PPFN_NUMBER pfns = mdl_pfns(mdl);
+
+    for (size_t i = 0; i < mdl_span(mdl); i++)
+        if (!mm_pfn_exists(machine, pfns[i]))
+            ke_bug_check(MEMORY_MANAGEMENT, 0x1236, (uintptr_t)mdl, (uintptr_t)&pfns[i], pfns[i]);
+}
+
 static void unlock(struct machine *machine, PMDL mdl)
 {
+    require_pages(machine, mdl);
     if (mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA) && !mdl_has(mdl, MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL))
         mdl_unmap_system(machine, mdl);
     mm_unlock_pages(machine, mdl_pfns(mdl), mdl_span(mdl));

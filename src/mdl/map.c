@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Mapping an MDL's pages: MmMapLockedPagesSpecifyCache, MmUnmapLockedPages, MmGetSystemAddressForMdlSafe.
+ * Mapping an MDL's pages: MmMapLockedPagesSpecifyCache, MmMapLockedPages, MmUnmapLockedPages,
+ * MmGetSystemAddressForMdlSafe, MmGetSystemAddressForMdl, MmProtectMdlSystemAddress, MmMapMdl.
  *
  * Which system address an MDL gets:
  *
@@ -9,6 +10,8 @@
  *       by side in the RAM file
  *     else                          a private mapping among the system PTEs, with guard pages, revoked at unmap
  *
+ * With the verifier on, the mapping of a buffer that was locked for reading is read-only: a driver must not write there.
+ *
  * A mapping goes by the PFNs and never by the MDL's virtual address: drivers write PFN arrays themselves.
  */
 
@@ -16,13 +19,18 @@
 
 /* ---- what may be mapped ---- */
 
-/* Bug check 0x1A/0x1233 for the first page that could be taken away while it is mapped. */
-static void require_held(const struct machine *machine, PMDL mdl, size_t npages)
+/* A device's, as far as the MDL says so; where there is no device, the mapping fails and nothing worse. */
+static bool is_device_address(const struct machine *machine, PMDL mdl, PFN_NUMBER pfn)
+{
+    return mdl_has(mdl, MDL_IO_SPACE) && !mm_pfn_exists(machine, pfn);
+}
+
+void mdl_require_held(const struct machine *machine, PMDL mdl)
 {
     const PPFN_NUMBER pfns = mdl_pfns(mdl);
 
-    for (size_t i = 0; i < npages; i++)
-        if (!mm_pfn_is_held(machine, pfns[i]))
+    for (size_t i = 0; i < mdl_span(mdl); i++)
+        if (!mm_pfn_is_held(machine, pfns[i]) && !is_device_address(machine, mdl, pfns[i]))
             ke_bug_check(MEMORY_MANAGEMENT, 0x1233, pfns[i], 0, 0);
 }
 
@@ -87,12 +95,22 @@ static bool has_host_page(const struct machine *machine, PMDL mdl, size_t npages
     return false;
 }
 
+/* Of the system PTEs, the share that stays for requests of higher priority: 1/16 for more than low, 1/64 for high. */
+static size_t reserved_for_higher(const struct mm_space *ptes, ULONG priority)
+{
+    const ULONG level = priority & ~(ULONG)(MdlMappingNoWrite | MdlMappingNoExecute | MdlMappingWithGuardPtes);
+
+    return level >= HighPagePriority ? 0 : level >= NormalPagePriority ? ptes->npages / 64 : ptes->npages / 16;
+}
+
 static bool map_privately(struct machine *machine, PMDL mdl, size_t npages, ULONG priority, uintptr_t *va)
 {
+    struct mm_space *ptes = machine->mm->system_ptes;
+    const bool read_locked = machine->hooks.mdl_is_read_locked != NULL && machine->hooks.mdl_is_read_locked(mdl);
     const struct mm_map_request request = {
         .pfns = mdl_pfns(mdl),
         .npages = npages,
-        .attributes = attributes_of_priority(priority, false),
+        .attributes = attributes_of_priority(read_locked ? priority | MdlMappingNoWrite : priority, false),
         .mdl = mdl,
         .start_va = (uintptr_t)mdl->StartVa,
     };
@@ -102,24 +120,54 @@ static bool map_privately(struct machine *machine, PMDL mdl, size_t npages, ULON
                 "them: they have no system mapping; use process memory or pool", (void *)mdl);
         return false;
     }
-    return NT_SUCCESS(mm_space_map(machine, machine->mm->system_ptes, &request, va));
+    if (mm_space_room(ptes) < npages + reserved_for_higher(ptes, priority))
+        return false;
+    return NT_SUCCESS(mm_space_map(machine, ptes, &request, va));
+}
+
+static bool lacks_cache_type(const struct mm_frame *frame)
+{
+    return frame->cache == 0 && atomic_load(&frame->state) == MM_FRAME_PAGES;
+}
+
+/* The first mapping of pages that were allocated without a cache type gives them one; MmAreMdlPagesCached asks for it. */
+static void settle_cache_type(const struct machine *machine, PMDL mdl, MEMORY_CACHING_TYPE cache)
+{
+    uint32_t page;
+
+    for (size_t i = 0; i < mdl_span(mdl); i++)
+        if (mm_page_of_pfn(machine, mdl_pfns(mdl)[i], &page) && lacks_cache_type(mm_frame(machine, page)))
+            mm_frame(machine, page)->cache = (uint8_t)(cache + 1);
 }
 
 /* The address of the first byte, or NULL when it cannot be mapped. */
-static PVOID map_system(struct machine *machine, PMDL mdl, ULONG priority)
+static PVOID map_system(struct machine *machine, PMDL mdl, MEMORY_CACHING_TYPE cache, ULONG priority)
 {
     const size_t npages = mdl_span(mdl);
     uintptr_t va;
 
-    require_held(machine, mdl, npages);
+    mdl_require_held(machine, mdl);
     if (!find_existing(machine, mdl, npages, priority, &va) && !map_privately(machine, mdl, npages, priority, &va))
         return NULL;
+    if (cache != MmCached)
+        settle_cache_type(machine, mdl, cache);
     mdl_note_mapped(mdl, va);
     return mdl->MappedSystemVa;
 }
 
 /* Parameter 1 of bug check 0xDA. */
 enum { PTE_WRONG_COUNT = 2, PTE_WRONG_ADDRESS = 3, PTE_WRONG_PFN = 4, PTE_WRONG_VA = 5, PTE_NEVER_MAPPED = 6 };
+
+/* The MDL is mapped, but not at va. */
+static _Noreturn void stop_wrong_address(const struct machine *machine, PMDL mdl, uintptr_t va)
+{
+    struct mm_region region = {0};
+    struct mm_space *space;
+
+    if (mm_classify(machine, va, &space) == MM_KIND_SYSTEM_PTE && mm_space_region(space, va, &region))
+        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_ADDRESS, (uintptr_t)region.mdl, (uintptr_t)mdl->MappedSystemVa, va);
+    ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
+}
 
 /* Does what is unmapped agree with what was mapped? */
 static void require_same_mapping(struct mm_space *ptes, PMDL mdl, uintptr_t va)
@@ -153,6 +201,80 @@ void mdl_unmap_system(struct machine *machine, PMDL mdl)
     mdl_note_unmapped(mdl);
 }
 
+/* ---- protection ---- */
+
+/* The access that PAGE_* grants to a system mapping; false where the routine does not take it. */
+static bool attributes_of_page(ULONG protection, uint8_t *attributes)
+{
+    switch (protection) {
+    case PAGE_NOACCESS:
+        *attributes = 0;
+        return true;
+    case PAGE_READONLY:
+        *attributes = MM_READ;
+        return true;
+    case PAGE_READWRITE:
+        *attributes = MM_READ | MM_WRITE;
+        return true;
+    case PAGE_EXECUTE:
+    case PAGE_EXECUTE_READ:
+        *attributes = MM_READ | MM_EXEC;
+        return true;
+    case PAGE_EXECUTE_READWRITE:
+        *attributes = MM_READ | MM_WRITE | MM_EXEC;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Is the first page of the MDL really seen at the address that the MDL says? */
+static bool is_mapped_there(const struct machine *machine, PMDL mdl)
+{
+    struct mm_space *space;
+    const enum mm_kind kind = mm_classify(machine, (uintptr_t)mdl->MappedSystemVa, &space);
+
+    return kind != MM_KIND_PROCESS && kind != MM_KIND_PAGED_POOL
+        && mm_translate(machine, (uintptr_t)mdl->MappedSystemVa) == mdl_pfns(mdl)[0];
+}
+
+/*
+ * A mapping of its own is protected. The RAM window stays as it is: it is everybody's view of the page, and the verifier, which
+ * gives each MDL a mapping of its own, is off. So does host memory, whose protection is the host program's.
+ */
+static bool protect_system(struct machine *machine, PMDL mdl, uint8_t attributes)
+{
+    const uintptr_t va = (uintptr_t)mdl->MappedSystemVa;
+    struct mm_space *space;
+
+    if (mm_classify(machine, va, &space) != MM_KIND_SYSTEM_PTE)
+        return true;
+    return mm_space_protect_mapping(space, va, mdl_span(mdl), attributes);
+}
+
+/*
+ * Change what the MDL's system mapping permits; of a mapping that a partial MDL shares, its part. STATUS_INVALID_PAGE_PROTECTION for a
+ * protection that system mappings cannot have, STATUS_NOT_MAPPED_VIEW for an MDL that is not mapped.
+ *
+ * An MDL that says it is mapped where it is not: bug check 0x1A/0x1235.
+ * IRQL: <= DISPATCH_LEVEL.
+ * Doc:  wdm/nf-wdm-mmprotectmdlsystemaddress
+ */
+NTSTATUS MmProtectMdlSystemAddress(PMDL MemoryDescriptorList, ULONG NewProtect)
+{
+    struct machine *machine = ke_machine();
+    PMDL mdl = MemoryDescriptorList;
+    uint8_t attributes;
+
+    if (!attributes_of_page(NewProtect, &attributes))
+        return STATUS_INVALID_PAGE_PROTECTION;
+    if (!mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
+        return STATUS_NOT_MAPPED_VIEW;
+    if (!is_mapped_there(machine, mdl))
+        ke_bug_check(MEMORY_MANAGEMENT, 0x1235, (uintptr_t)mdl, (uintptr_t)mdl->MappedSystemVa, 0);
+    return protect_system(machine, mdl, attributes) ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+}
+
 /* ---- user space ---- */
 
 /* Into the current process; raises where it cannot. */
@@ -170,7 +292,7 @@ static PVOID map_user(struct machine *machine, PMDL mdl, PVOID wanted, ULONG pri
     uintptr_t va;
     NTSTATUS status;
 
-    require_held(machine, mdl, request.npages);
+    mdl_require_held(machine, mdl);
     if (wanted != NULL && !span_contains(space->base, (size_t)space->npages * PAGE_SIZE, request.wanted, request.npages * PAGE_SIZE))
         ke_raise(STATUS_INVALID_ADDRESS, ip, 0);
     status = mm_space_map(machine, space, &request, &va);
@@ -215,12 +337,11 @@ PVOID MmMapLockedPagesSpecifyCache(PMDLX MemoryDescriptorList, KPROCESSOR_MODE A
     const bool fails = ke_fails(KE_FALLIBLE_MmMapLockedPagesSpecifyCache);
     PVOID va;
 
-    UNREFERENCED_PARAMETER(CacheType);
     KE_HOOK(machine, mdl_map_check, &call);
     if (fails && AccessMode != KernelMode)
         ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
     if (AccessMode == KernelMode)
-        va = fails ? NULL : map_system(machine, mdl, Priority);
+        va = fails ? NULL : map_system(machine, mdl, CacheType, Priority);
     else
         va = map_user(machine, mdl, RequestedAddress, Priority, (uintptr_t)__builtin_return_address(0));
     if (va == NULL && BugCheckOnFailure)
@@ -242,18 +363,103 @@ PVOID MmGetSystemAddressForMdlSafe(PMDL Mdl, ULONG Priority)
     const struct ke_map_call call = {.mdl = Mdl, .mode = KernelMode, .priority_given = true, .priority = Priority};
     PVOID va;
 
+    KE_HOOK(machine, mdl_system_address_check, Mdl);
     if (Mdl == NULL)
         return NULL;
-    KE_HOOK(machine, mdl_system_address_check, Mdl);
     if (mdl_has(Mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL))
         return Mdl->MappedSystemVa;
     if (ke_fails(KE_FALLIBLE_MmGetSystemAddressForMdlSafe))
         return NULL;
     KE_HOOK(machine, mdl_map_check, &call);
-    va = map_system(machine, Mdl, Priority);
+    va = map_system(machine, Mdl, MmCached, Priority);
     if (va != NULL)
         KE_HOOK(machine, mdl_map_record, Mdl, va, KernelMode);
     return va;
+}
+
+/* What MmMapLockedPages and MmGetSystemAddressForMdl share: cached, executable as they cannot ask otherwise, or bug check 0x3F. */
+static PVOID map_or_stop(struct machine *machine, PMDL mdl)
+{
+    PVOID va = map_system(machine, mdl, MmCached, HighPagePriority);
+
+    if (va == NULL)
+        stop_no_ptes(machine, mdl_span(mdl));
+    return va;
+}
+
+/*
+ * Map an MDL's pages, cached. Obsolete: it stops the machine (0x3F) where MmMapLockedPagesSpecifyCache returns NULL, and the
+ * verifier stops any use of it (0xC4/0x81). UserMode raises.
+ *
+ * Doc:  wdm/nf-wdm-mmmaplockedpages
+ */
+PVOID MmMapLockedPages(PMDL MemoryDescriptorList, KPROCESSOR_MODE AccessMode)
+{
+    struct machine *machine = ke_machine();
+    PMDL mdl = MemoryDescriptorList;
+    PVOID va;
+
+    KE_HOOK(machine, mdl_map_obsolete_check, mdl, AccessMode);
+    if (AccessMode == KernelMode)
+        va = map_or_stop(machine, mdl);
+    else
+        va = map_user(machine, mdl, NULL, 0, (uintptr_t)__builtin_return_address(0));
+    KE_HOOK(machine, mdl_map_record, mdl, va, AccessMode);
+    return va;
+}
+
+/*
+ * The system address of an MDL's buffer, mapped if it is not yet; bug check 0x3F when it cannot be. Obsolete.
+ *
+ * IRQL: <= DISPATCH_LEVEL.
+ * Doc:  wdm/nf-wdm-mmgetsystemaddressformdl
+ */
+PVOID MmGetSystemAddressForMdl(PMDL Mdl)
+{
+    struct machine *machine = ke_machine();
+    const struct ke_map_call call = {.mdl = Mdl, .mode = KernelMode};
+    PVOID va;
+
+    KE_HOOK(machine, mdl_system_address_check, Mdl);
+    if (mdl_has(Mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL))
+        return Mdl->MappedSystemVa;
+    KE_HOOK(machine, mdl_map_check, &call);
+    va = map_or_stop(machine, Mdl);
+    KE_HOOK(machine, mdl_map_record, Mdl, va, KernelMode);
+    return va;
+}
+
+/*
+ * Map the MDL if it is not mapped, call DriverRoutine with the address, and release what was mapped. STATUS_SUCCESS exactly if the routine
+ * was called.
+ *
+ * IRQL: <= DISPATCH_LEVEL.
+ * Doc:  wdm/nf-wdm-mmmapmdl
+ */
+NTSTATUS MmMapMdl(PMDL MemoryDescriptorList, ULONG Protection, PMM_MDL_ROUTINE DriverRoutine, PVOID DriverContext)
+{
+    struct machine *machine = ke_machine();
+    PMDL mdl = MemoryDescriptorList;
+    const bool mapped_before = mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL);
+    const struct ke_map_call call = {.mdl = mdl, .mode = KernelMode};
+    uint8_t attributes;
+
+    KE_HOOK(machine, mdl_system_address_check, mdl);
+    if (!attributes_of_page(Protection, &attributes))
+        return STATUS_INVALID_PAGE_PROTECTION;
+    if (!mapped_before) {
+        KE_HOOK(machine, mdl_map_check, &call);
+        if (ke_fails(KE_FALLIBLE_MmMapMdl) || map_system(machine, mdl, MmCached, HighPagePriority) == NULL)
+            return STATUS_INSUFFICIENT_RESOURCES;
+        if (!protect_system(machine, mdl, attributes)) {
+            mdl_unmap_system(machine, mdl);
+            return STATUS_INSUFFICIENT_RESOURCES;
+        }
+    }
+    DriverRoutine(DriverContext, mdl->MappedSystemVa);
+    if (!mapped_before)
+        mdl_unmap_system(machine, mdl);
+    return STATUS_SUCCESS;
 }
 
 /*
@@ -270,11 +476,13 @@ VOID MmUnmapLockedPages(PVOID BaseAddress, PMDLX MemoryDescriptorList)
     const uintptr_t va = (uintptr_t)BaseAddress;
     struct mm_space *space;
     const bool user = mm_classify(machine, va, &space) == MM_KIND_PROCESS;
+    const bool mine = user && space == mm_current_space(machine) && is_user_mapping(space, va, mdl);
 
-    KE_HOOK(machine, mdl_unmap_check, BaseAddress, mdl, user);
-    if (user ? space != mm_current_space(machine) || !is_user_mapping(space, va, mdl)
-             : !mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA) || mdl->MappedSystemVa != BaseAddress)
+    KE_HOOK(machine, mdl_unmap_check, BaseAddress, mdl, user, mine);
+    if (user ? !mine : !mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
         ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
+    if (!user && mdl->MappedSystemVa != BaseAddress)
+        stop_wrong_address(machine, mdl, va);
     if (user)
         mm_space_unmap(machine, space, va);
     else

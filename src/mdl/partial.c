@@ -18,6 +18,7 @@
 enum {
     FROM_SOURCE = MDL_IO_PAGE_READ | MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA | MDL_IO_SPACE,
     KEPT        = MDL_ALLOCATED_FIXED_SIZE | MDL_ALLOCATED_MUST_SUCCEED,
+    IS_MAPPED   = MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA,
 };
 
 /* Length 0 asks for all that the source describes from VirtualAddress on. */
@@ -57,7 +58,7 @@ VOID IoBuildPartialMdl(PMDL SourceMdl, PMDL TargetMdl, PVOID VirtualAddress, ULO
     TargetMdl->ByteOffset = (ULONG)span_offset(va);
     TargetMdl->ByteCount = (ULONG)bytes;
     TargetMdl->Process = SourceMdl->Process;
-    TargetMdl->MappedSystemVa = (PCHAR)SourceMdl->MappedSystemVa + (va - mdl_va(SourceMdl));
+    TargetMdl->MappedSystemVa = inherited & IS_MAPPED ? (PVOID)((uintptr_t)SourceMdl->MappedSystemVa + (va - mdl_va(SourceMdl))) : NULL;
     mdl_set_flags(TargetMdl, ~(unsigned)KEPT, MDL_PARTIAL | inherited);
     memmove(mdl_pfns(TargetMdl), mdl_pfns(SourceMdl) + skipped, span_pages(va, bytes) * sizeof(PFN_NUMBER));
     ke_count(KE_PARTIALS_BUILT, 1);

@@ -6,29 +6,33 @@
  *     process memory               guarded: STATUS_GUARD_PAGE_VIOLATION, once; else STATUS_ACCESS_VIOLATION
  *     system space                 a store to a read-only mapping: bug check 0xBE; else 0x50. No handler sees these
  *     host memory                  STATUS_ACCESS_VIOLATION, or the host's own handler
+ *
+ * Where an exception is said, it is bug check 0xD1 at DISPATCH_LEVEL and above.
  */
 
 #include "mm/state.h"
 
-enum { READ_ACCESS = 0x0, WRITE_ACCESS = 0x2, EXECUTE_ACCESS = 0x10 };      /* parameter 2 of bug check 0x50 */
-enum { FREED_PTE = 0x0, NO_PAGE_TABLE = 0x2 };                              /* parameter 4 */
+enum { FREED_PTE = 0x0 };               /* parameter 4 of bug check 0x50: all of system space has page tables */
 
+/* What was tried, as bug checks 0xA and 0xD1 say it, and 0x50 before Windows 10. */
 static uint64_t access_code(const struct host_fault *fault)
 {
-    return fault->access == HOST_EXEC ? EXECUTE_ACCESS : fault->access == HOST_WRITE ? WRITE_ACCESS : READ_ACCESS;
+    return fault->access == HOST_EXEC ? 8 : fault->access == HOST_WRITE ? 1 : 0;
 }
 
-static uint64_t irql_access_code(const struct host_fault *fault)
+/* As 0x50 says it since. */
+static uint64_t newer_access_code(const struct host_fault *fault)
 {
-    return fault->access == HOST_EXEC ? 8 : fault->access == HOST_WRITE;
+    return fault->access == HOST_EXEC ? 0x10 : fault->access == HOST_WRITE ? 2 : 0;
 }
 
 static _Noreturn void stop_in_system_space(const struct host_fault *fault, uint8_t attributes)
 {
     if (fault->access == HOST_WRITE && (attributes & MM_READ))
         ke_bug_check(ATTEMPTED_WRITE_TO_READONLY_MEMORY, fault->va, attributes, fault->frame, 0);
-    ke_bug_check(PAGE_FAULT_IN_NONPAGED_AREA, fault->va, access_code(fault), fault->ip,
-                 attributes & MM_USED ? FREED_PTE : NO_PAGE_TABLE);
+    ke_bug_check(PAGE_FAULT_IN_NONPAGED_AREA, fault->va,
+                 ke_the_machine.options.windows >= KE_WINDOWS_10 ? newer_access_code(fault) : access_code(fault), fault->ip,
+                 FREED_PTE);
 }
 
 /* Is the access one that the page permits, so that another thread has mended its cause meanwhile? */
@@ -37,12 +41,18 @@ static bool permits(uint8_t attributes, unsigned access)
     return (attributes & MM_RESIDENT) && !(attributes & (MM_GUARD | MM_ZOMBIE)) && (attributes & access);
 }
 
-static enum host_fault_verdict page_in(struct mm_space *space, uint32_t page, const struct host_fault *fault)
+/* At DISPATCH_LEVEL and above no fault can be served, and none becomes an exception. */
+static void require_low_irql(const struct host_fault *fault)
 {
     const KIRQL irql = ke_self()->irql;
 
     if (irql >= DISPATCH_LEVEL)
-        ke_bug_check(DRIVER_IRQL_NOT_LESS_OR_EQUAL, fault->va, irql, irql_access_code(fault), fault->ip);
+        ke_bug_check(DRIVER_IRQL_NOT_LESS_OR_EQUAL, fault->va, irql, access_code(fault), fault->ip);
+}
+
+static enum host_fault_verdict page_in(struct mm_space *space, uint32_t page, const struct host_fault *fault)
+{
+    require_low_irql(fault);
     mm_space_page_in(&ke_the_machine, space, page, 1);
     return HOST_FAULT_RETRY;
 }
@@ -69,6 +79,7 @@ static enum host_fault_verdict fault_in_space(struct mm_space *space, const stru
         return HOST_FAULT_RETRY;
     if (space->kind != MM_KIND_PROCESS)
         stop_in_system_space(fault, attributes);
+    require_low_irql(fault);
     if (used && (attributes & MM_GUARD) && spring_guard(space, page) == STATUS_GUARD_PAGE_VIOLATION)
         ke_raise(STATUS_GUARD_PAGE_VIOLATION, fault->ip, fault->va);
     ke_raise(STATUS_ACCESS_VIOLATION, fault->ip, fault->va);
@@ -78,15 +89,20 @@ enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
 {
     struct machine *machine = &ke_the_machine;
     struct mm_space *space;
+    uint32_t page;
 
     if (atomic_load(&machine->state) != KE_MACHINE_RUNNING)
         return HOST_FAULT_CHAIN;
     switch (mm_classify(machine, fault->va, &space)) {
     case MM_KIND_WINDOW:
-        stop_in_system_space(fault, 0);
+        if (fault->access == HOST_EXEC && mm_pool_allow_execution(machine, fault->va))
+            return HOST_FAULT_RETRY;
+        mm_window_page(machine, fault->va, &page);
+        stop_in_system_space(fault, mm_frame(machine, page)->shield);
     case MM_KIND_HOST:
         if (machine->options.faults_to_host && ke_self()->exceptions == NULL)
             return HOST_FAULT_CHAIN;
+        require_low_irql(fault);
         ke_raise(STATUS_ACCESS_VIOLATION, fault->ip, fault->va);
     default:
         return fault_in_space(space, fault);

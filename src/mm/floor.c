@@ -42,6 +42,7 @@ static void shutdown(struct machine *machine)
     for (unsigned id = 0; id < MM_MAX_SPACES; id++)
         if (mm_space_by_id(machine, (uint16_t)id) != NULL)
             end_space(machine, mm_space_by_id(machine, (uint16_t)id));
+    mm_spaces_forget(machine);
     mm_window_shutdown(machine);
     mm_frames_shutdown(machine);
     host_mutex_destroy(&mm->spaces_lock);
@@ -83,6 +84,14 @@ static int boot(struct machine *machine)
     return error;
 }
 
+static void report_contiguous(void)
+{
+    const int64_t left = ke_sum(KE_CONTIGUOUS_BLOCKS);
+
+    if (left != 0)
+        ke_warn("contiguous-leak", "%lld blocks of contiguous memory were never freed", (long long)left);
+}
+
 /* What the verifier's record, which knows who and where, does not tell. */
 static void check(struct machine *machine)
 {
@@ -91,6 +100,10 @@ static void check(struct machine *machine)
     const char *why;
 
     VERIFY(mm_check(machine, &why));
+    if (machine->options.verifier & KE_VERIFIER_POOL_TRACKING) {
+        mm_pool_report_leaks(machine);
+        report_contiguous();
+    }
     if (machine->options.verifier != 0)
         return;
     if (locked != 0)

@@ -25,6 +25,8 @@ enum {
 #define HIGH_LINEAR_PFN  0x100000ull
 #define HIGH_SCATTER_PFN 0x200000ull
 #define LOW_SCATTER_MAX  0x80000ull
+#define IO_PFN           0xC0000ull     /* 3 GiB .. 4 GiB */
+#define IO_PAGES         0x40000ull
 
 /* ---- pi ---- */
 
@@ -129,7 +131,17 @@ struct mm_frame *mm_frame(const struct machine *machine, uint32_t page)
     return &machine->mm->frames[page];
 }
 
+bool mm_is_io_pfn(PFN_NUMBER pfn)
+{
+    return pfn - IO_PFN < IO_PAGES;
+}
+
 /* ---- taking ---- */
+
+static bool is_on_node(const struct mm_zone *zone, int node)
+{
+    return node == MM_ANY_NODE || node == (zone->base_pfn >= HIGH_LINEAR_PFN);
+}
 
 /* From the general zones, the last one (highest memory) first; `whole` refuses a shorter run. */
 static size_t take_run_locked(struct mm_zones *zones, size_t npages, bool whole, uint32_t *first)
@@ -154,6 +166,8 @@ static size_t take_run(struct machine *machine, size_t npages, bool whole, uint3
     struct mm_zones *zones = machine->mm->zones;
     size_t got;
 
+    if (ke_internal_fails())
+        return 0;
     host_mutex_lock(&zones->lock);
     got = take_run_locked(zones, npages, whole, first);
     host_mutex_unlock(&zones->lock);
@@ -167,7 +181,9 @@ bool mm_frames_take_whole(struct machine *machine, size_t npages, uint32_t *firs
 
 size_t mm_frames_take(struct machine *machine, size_t npages, uint32_t *first)
 {
-    return mm_frames_take_whole(machine, npages, first) ? npages : take_run(machine, npages, false, first);
+    const size_t whole = npages == 0 ? 0 : take_run(machine, npages, true, first);
+
+    return whole != 0 ? whole : take_run(machine, npages, false, first);
 }
 
 /* The first index from `index` up where npages would neither leave the wanted PFNs nor cross the boundary. */
@@ -223,14 +239,14 @@ bool mm_frames_take_contiguous(struct machine *machine, const struct mm_frame_wa
     struct mm_zones *zones = machine->mm->zones;
     bool taken = false;
 
-    if (want->npages == 0 || (want->boundary_pages != 0 && want->npages > want->boundary_pages))
+    if (want->npages == 0 || (want->boundary_pages != 0 && want->npages > want->boundary_pages) || ke_internal_fails())
         return false;
     host_mutex_lock(&zones->lock);
     for (unsigned i = zones->nzones; i-- > 0 && !taken;) {
         struct mm_zone *zone = &zones->zone[i];
         size_t index;
 
-        if (zone->general)
+        if (zone->scattered || zone->io || !is_on_node(zone, want->node))
             continue;
         taken = take_contiguous_locked(zone, want, &index);
         if (taken)
@@ -238,6 +254,57 @@ bool mm_frames_take_contiguous(struct machine *machine, const struct mm_frame_wa
     }
     host_mutex_unlock(&zones->lock);
     return taken;
+}
+
+/* ---- taking page by page ---- */
+
+static size_t take_runs_locked(struct mm_zone *zone, size_t npages, PFN_NUMBER *pfns)
+{
+    size_t done = 0, index, got;
+
+    while (done < npages && (got = rtl_buddy_take_run(&zone->buddy, npages - done, &index)) != 0)
+        for (size_t i = 0; i < got; i++)
+            pfns[done++] = pfn_in_zone(zone, (uint32_t)(index + i));
+    return done;
+}
+
+/* Only some PFNs of the zone are acceptable: try each of them. */
+static size_t take_singles_locked(struct mm_zone *zone, PFN_NUMBER low, PFN_NUMBER high, size_t npages, PFN_NUMBER *pfns)
+{
+    size_t done = 0;
+
+    for (PFN_NUMBER pfn = low; pfn <= high && done < npages; pfn++)
+        if (rtl_buddy_take_exact(&zone->buddy, index_in_zone(zone, pfn), 1))
+            pfns[done++] = pfn;
+    return done;
+}
+
+static size_t take_from_zone_locked(struct mm_zone *zone, const struct mm_frame_want *want, size_t npages, PFN_NUMBER *pfns)
+{
+    const PFN_NUMBER first = zone->base_pfn, last = zone->base_pfn + zone->npages - 1;
+
+    if (zone->io || first > want->high || last < want->low || !is_on_node(zone, want->node))
+        return 0;
+    if (first >= want->low && last <= want->high)
+        return take_runs_locked(zone, npages, pfns);
+    return take_singles_locked(zone, first > want->low ? first : want->low, last < want->high ? last : want->high, npages, pfns);
+}
+
+/* General zones first, so that contiguous memory lasts longest. */
+size_t mm_frames_take_pages(struct machine *machine, const struct mm_frame_want *want, PFN_NUMBER *pfns)
+{
+    struct mm_zones *zones = machine->mm->zones;
+    size_t done = 0;
+
+    if (ke_internal_fails())
+        return 0;
+    host_mutex_lock(&zones->lock);
+    for (int general = 1; general >= 0; general--)
+        for (unsigned i = zones->nzones; i-- > 0;)
+            if (zones->zone[i].general == (general != 0))
+                done += take_from_zone_locked(&zones->zone[i], want, want->npages - done, pfns + done);
+    host_mutex_unlock(&zones->lock);
+    return done;
 }
 
 /* ---- giving back ---- */
@@ -253,8 +320,10 @@ static void give_run(struct machine *machine, uint32_t first, size_t npages)
     const bool discarded = npages >= DISCARD_PAGES
         && host_ram_discard(&machine->mm->ram, (size_t)first * HOST_PAGE_SIZE, npages * HOST_PAGE_SIZE) == 0;
 
-    for (size_t i = 0; i < npages; i++)
+    for (size_t i = 0; i < npages; i++) {
         machine->mm->frames[first + i].dirty = !discarded;
+        machine->mm->frames[first + i].cache = 0;
+    }
     host_mutex_lock(&machine->mm->zones->lock);
     rtl_buddy_give(&zone->buddy, first - zone->first_page, npages);
     host_mutex_unlock(&machine->mm->zones->lock);
@@ -284,6 +353,18 @@ void mm_frames_give(struct machine *machine, uint32_t first, size_t npages)
     }
     if (npages > start)
         give_run(machine, first + (uint32_t)start, npages - start);
+}
+
+void mm_frames_give_unpinned(struct machine *machine, uint32_t first, size_t npages)
+{
+    for (size_t i = 0; i < npages; i++) {
+        const struct mm_frame *frame = mm_frame(machine, first + (uint32_t)i);
+        const uint32_t pins = atomic_load(&frame->pins);
+
+        if (pins != 0)
+            ke_bug_check(PFN_LIST_CORRUPT, 0x9A, mm_pfn_of_page(machine, first + (uint32_t)i), atomic_load(&frame->state), pins);
+    }
+    mm_frames_give(machine, first, npages);
 }
 
 void mm_frame_unpinned(struct machine *machine, uint32_t page)
@@ -323,13 +404,14 @@ size_t mm_frames_free(struct machine *machine)
 
 /* ---- boot ---- */
 
-static void plan_zone(struct mm_zones *zones, uint32_t *next_page, PFN_NUMBER base, size_t npages, bool general)
+static struct mm_zone *plan_zone(struct mm_zones *zones, uint32_t *next_page, PFN_NUMBER base, size_t npages, bool general)
 {
     struct mm_zone *zone = &zones->zone[zones->nzones++];
 
     VERIFY(zones->nzones <= MM_MAX_ZONES);
     *zone = (struct mm_zone){.first_page = *next_page, .npages = (uint32_t)npages, .base_pfn = base, .general = general};
     *next_page += (uint32_t)npages;
+    return zone;
 }
 
 static size_t power_of_two_below(size_t n)
@@ -348,6 +430,7 @@ static size_t plan_zones(struct mm_zones *zones, size_t ram_pages)
     plan_zone(zones, &next_page, LOW_LINEAR_PFN, LOW_LINEAR_PAGES, false);
     plan_zone(zones, &next_page, MID_LINEAR_PFN, LINEAR_PAGES, false);
     plan_zone(zones, &next_page, HIGH_LINEAR_PFN, LINEAR_PAGES, false);
+    plan_zone(zones, &next_page, IO_PFN, IO_PAGES, false)->io = true;
     plan_zone(zones, &next_page, LOW_SCATTER_PFN, low, true);
     for (size_t left = ram_pages - low; left > 0;) {
         const size_t piece = power_of_two_below(left);
@@ -370,7 +453,8 @@ static int open_zone(struct mm_zone *zone, const struct ke_options *options)
     if (error != 0)
         return error;
     rtl_buddy_init(&zone->buddy, zone->npages, zone->bitmaps);
-    rtl_buddy_give(&zone->buddy, 0, zone->npages);
+    if (!zone->io)
+        rtl_buddy_give(&zone->buddy, 0, zone->npages);
     return 0;
 }
 

@@ -28,6 +28,7 @@ enum mm_frame_state {
     MM_FRAME_SPACE,             /* belongs to a page of a space: a process's memory, or paged pool */
     MM_FRAME_POOL,              /* nonpaged pool */
     MM_FRAME_CONTIGUOUS,
+    MM_FRAME_PAGES,             /* of MmAllocatePagesForMdl and its kin: described by an MDL only */
     MM_FRAME_ZOMBIE,            /* freed by its owner while pinned: free as soon as the last pin goes */
 };
 
@@ -41,13 +42,18 @@ struct mm_frame {
     uint16_t         owner_space;       /* SPACE: the space's id */
     _Atomic uint8_t  state;             /* enum mm_frame_state */
     uint8_t          dirty;             /* may hold bytes that are not zero */
+    uint8_t          cache;             /* MEMORY_CACHING_TYPE + 1; 0: none yet */
+    uint8_t          shield;            /* enum mm_attribute of its place in the RAM window where less than read and write; 0: none */
 };
+
+enum { MM_NODES = 2, MM_ANY_NODE = -1 };        /* node 0 is the memory below 4 GiB, node 1 what is above */
 
 /* Which frames an allocation accepts. */
 struct mm_frame_want {
     size_t     npages;
-    PFN_NUMBER low, high;               /* contiguous only: lowest and highest acceptable PFN */
+    PFN_NUMBER low, high;               /* lowest and highest acceptable PFN */
     size_t     boundary_pages;          /* contiguous only: must not cross a multiple of it; 0: any */
+    int        node;                    /* MM_ANY_NODE, or the only node that will do */
 };
 
 bool       mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *page);
@@ -55,6 +61,7 @@ PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page);
 void       mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns);
 struct mm_frame *mm_frame(const struct machine *machine, uint32_t page);
 PFN_NUMBER mm_highest_pfn(const struct machine *machine);
+PFN_NUMBER mm_pfn_below(uint64_t highest_pa);           /* the last page that lies wholly at or below an inclusive address */
 
 /* Take up to npages as one run; the length of the run, 0 when RAM is exhausted. The frames belong to nobody yet. */
 size_t mm_frames_take(struct machine *machine, size_t npages, uint32_t *first);
@@ -64,6 +71,15 @@ bool mm_frames_take_whole(struct machine *machine, size_t npages, uint32_t *firs
 
 /* Take npages whose PFNs are consecutive, from the linear zones. */
 bool mm_frames_take_contiguous(struct machine *machine, const struct mm_frame_want *want, uint32_t *first);
+
+/* Take up to npages one by one or in runs, from any zone; how many were taken. Their PFNs are stored. */
+size_t mm_frames_take_pages(struct machine *machine, const struct mm_frame_want *want, PFN_NUMBER *pfns);
+
+/* Physical addresses that are a device's and not RAM: they can be mapped and hold what is stored there, no allocation gives them. */
+bool mm_is_io_pfn(PFN_NUMBER pfn);
+
+/* As mm_frames_give, for memory that a driver frees: a page that is still locked for I/O is bug check 0x4E/0x9A. */
+void mm_frames_give_unpinned(struct machine *machine, uint32_t first, size_t npages);
 
 /* Give frames back. Those with pins of their own become zombies. */
 void mm_frames_give(struct machine *machine, uint32_t first, size_t npages);
@@ -78,6 +94,9 @@ size_t mm_frames_free(struct machine *machine);
 
 void *mm_window_va(const struct machine *machine, uint32_t page);
 bool  mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page);
+
+/* Change what the window permits on a run of pages; MM_READ | MM_WRITE is the normal state. False: the host refused. */
+bool  mm_window_protect(struct machine *machine, uint32_t page, size_t npages, uint8_t attributes);
 
 /* The longest run at the start of pfns whose bytes are contiguous in this process, and where they are; 0: pfns[0] is no memory. */
 size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, void **va);
@@ -108,7 +127,12 @@ enum mm_attribute {             /* one byte a page */
     MM_ZOMBIE   = 0x80,         /* freed while pinned: kept back until the last pin of its region goes */
 };
 
-enum mm_region_kind { MM_REGION_MEMORY, MM_REGION_USER_MAPPING, MM_REGION_SYSTEM_MAPPING };
+enum mm_region_kind {
+    MM_REGION_MEMORY,
+    MM_REGION_USER_MAPPING,
+    MM_REGION_SYSTEM_MAPPING,
+    MM_REGION_RESERVED,                 /* addresses of MmAllocateMappingAddress, whether something is mapped there or not */
+};
 
 /*
  * An allocation or a mapping: npages from page `first` of its space. For a mapping of an MDL, what was mapped, so that
@@ -121,6 +145,8 @@ struct mm_region {
     const void         *mdl;
     uintptr_t           start_va;       /* the MDL's StartVa */
     PFN_NUMBER          first_pfn;
+    uint32_t            mapped;         /* reserved: pages mapped from `first` on */
+    ULONG               tag;            /* reserved: its owner's pool tag */
     uint32_t            next_free;      /* index of the next unused entry of the table */
 };
 
@@ -146,10 +172,14 @@ struct mm_space {
     uint32_t          cursor;           /* (L) where the next search for free addresses starts: oldest first */
     uint32_t          nused;            /* (L) pages in regions */
     struct host_mutex lock;
+    struct mm_space  *next_ended;
 };
 
 struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, size_t npages);
 void             mm_space_destroy(struct machine *machine, struct mm_space *space);
+
+/* Pages that are in no region. */
+size_t           mm_space_room(struct mm_space *space);
 
 /* Zeroed memory of its own, with these access bits; 0 when there is none to be had. */
 uintptr_t mm_space_allocate(struct machine *machine, struct mm_space *space, size_t npages, uint8_t attributes);
@@ -157,7 +187,8 @@ uintptr_t mm_space_allocate(struct machine *machine, struct mm_space *space, siz
 /* Free the region that starts at va. False: none does. */
 bool mm_space_free(struct machine *machine, struct mm_space *space, uintptr_t va);
 
-/* New access bits for whole pages of one memory region. False: the range is not one, or the host refused. */
+/* New access bits for whole pages of one region; a mapping of somebody else's frames keeps its own. False: the range is not inside
+ * a region, or the host refused. */
 bool mm_space_protect(struct machine *machine, struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes);
 
 /* Make the valid pages of a range resident. */
@@ -174,9 +205,19 @@ struct mm_map_request {
     uintptr_t         wanted;
     const void       *mdl;
     uintptr_t         start_va;
+    bool              reserved;         /* at addresses of mm_space_reserve: it must not fail for want of anything of ours */
 };
 NTSTATUS mm_space_map(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uintptr_t *va);
 void     mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t va);
+
+/* New access bits for pages of a mapping. False: the host refused. */
+bool             mm_space_protect_mapping(struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes);
+
+/* Addresses without pages, to be mapped and unmapped any number of times; 0 when there are none left. */
+uintptr_t        mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag);
+bool             mm_space_map_reserved(struct machine *machine, struct mm_space *space, uintptr_t va, const struct mm_map_request *request);
+void             mm_space_unmap_reserved(struct mm_space *space, uintptr_t va);
+void             mm_space_unreserve(struct mm_space *space, uintptr_t va);
 
 /* A copy of the region that an address lies in. */
 bool mm_space_region(struct mm_space *space, uintptr_t va, struct mm_region *out);
@@ -192,16 +233,20 @@ struct mm_lock_request {
     size_t    bytes;
     bool      user_mode;
     bool      write;
+    PEPROCESS process;                  /* whose user addresses are meant; NULL: the current one's */
 };
 
 /*
  * Probe, make resident and pin all pages of the range and store their PFNs; *process is then the process they belong
- * to, NULL for system and host memory. A status other than success: nothing is pinned.
+ * to, NULL for system and host memory. A status other than success: nothing is pinned, and pfns are as they were.
  */
 NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns, PEPROCESS *process);
 
 /* Drop one pin of each page. A page that has none: bug check 0x4E/7. */
 void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npages);
+
+/* Does any page have this number: RAM, a device's, or the host's? */
+bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn);
 
 /* May this PFN be mapped: memory that exists, and that cannot be taken away (pinned, or nonpaged by nature)? */
 bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn);
@@ -230,6 +275,23 @@ struct mm_pool_block {
 };
 bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *block);
 
+/* Blocks that this driver's code allocated and nobody has freed. */
+uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver);
+
+/* A fetch of an instruction at va: if that is executable pool, let its pages be executed. */
+bool mm_pool_allow_execution(struct machine *machine, uintptr_t va);
+
+/* Nonpaged pool for an MDL that its owner frees with ExFreePool; it counts as a live MDL until then. NULL: none left. */
+void *mm_pool_allocate_mdl(struct machine *machine, size_t bytes);
+
+/*
+ * Pool for a floor's own use: no rule of the verifier looks at it, no failure of a pool routine on demand meets it, and the
+ * pool reports none that is left. NULL: none left. The second kind is a driver's to free, and reported when it does not.
+ */
+void *mm_pool_allocate(struct machine *machine, POOL_TYPE type, size_t bytes, ULONG tag);
+void *mm_pool_allocate_for_driver(struct machine *machine, POOL_TYPE type, size_t bytes, ULONG tag);
+void  mm_pool_free(struct machine *machine, void *va);
+
 /* ---- state, for the files of this folder and for checkers ---- */
 
 enum { MM_MAX_SPACES = 256, MM_MAX_ZONES = 20 };
@@ -248,7 +310,8 @@ struct mm_state {
     struct mm_space  *paged_pool;
     PEPROCESS         initial_process;
     _Atomic(struct mm_space *) spaces[MM_MAX_SPACES];
-    struct host_mutex spaces_lock;
+    struct mm_space  *ended;            /* kept until shutdown: another thread may be looking at one */
+    struct host_mutex spaces_lock;      /* held while a space comes, goes or is trimmed */
 };
 
 extern const struct ke_floor mm_floor;

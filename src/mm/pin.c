@@ -11,6 +11,7 @@
 
 #include "mm/state.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_PINS = 0xFFFF };            /* of one page: Windows keeps them in 16 bits */
@@ -99,12 +100,13 @@ static void unpin_pfns(struct machine *machine, const PFN_NUMBER *pfns, size_t n
 
 /* ---- spaces ---- */
 
+/* Take back what lock_plain has just pinned. The pages may be anyone's by now: their PFNs are not to be looked at. */
 static void unpin_pages(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const uint32_t page = first + (uint32_t)i;
 
-        if (drop_pin(&space->pins[page], space->pfns[page]) && (atomic_load(&space->attrs[page]) & MM_ZOMBIE))
+        if (drop_pin(&space->pins[page], MM_NO_PFN) && (atomic_load(&space->attrs[page]) & MM_ZOMBIE))
             mm_space_reap(machine, space, page);
     }
 }
@@ -160,21 +162,28 @@ static NTSTATUS lock_page_locked(struct machine *machine, struct mm_space *space
     return pin_pfn(machine, *pfn) ? STATUS_SUCCESS : STATUS_WORKING_SET_QUOTA;
 }
 
-/* Page by page under the lock: brings pages in, follows aliases, and finds out what refuses. */
+/*
+ * Page by page under the lock: brings pages in, follows aliases, and finds out what refuses. The PFNs are collected apart from the caller's
+ * array: it stays as it is when a later page refuses, and it may lie in memory whose fault would ask for the same lock.
+ */
 static NTSTATUS lock_carefully(struct machine *machine, struct mm_space *space, uint32_t first, size_t n, uint8_t access,
                                PFN_NUMBER *pfns)
 {
-    NTSTATUS status = STATUS_SUCCESS;
+    PFN_NUMBER *found = ke_internal_fails() ? NULL : malloc(n * sizeof(*found));
+    NTSTATUS status = found == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS;
     size_t done = 0;
 
     host_mutex_lock(&space->lock);
     while (done < n && NT_SUCCESS(status)) {
-        status = lock_page_locked(machine, space, first + (uint32_t)done, access, &pfns[done]);
+        status = lock_page_locked(machine, space, first + (uint32_t)done, access, &found[done]);
         done += NT_SUCCESS(status);
     }
     host_mutex_unlock(&space->lock);
-    if (!NT_SUCCESS(status))
-        unpin_pfns(machine, pfns, done);
+    if (NT_SUCCESS(status))
+        memcpy(pfns, found, n * sizeof(*found));
+    else
+        unpin_pfns(machine, found, done);
+    free(found);
     return status;
 }
 
@@ -195,23 +204,34 @@ static NTSTATUS lock_in_space(struct machine *machine, struct mm_space *space, c
     return lock_carefully(machine, space, first, n, access, pfns);
 }
 
+static bool pin_window_page(struct machine *machine, uint32_t page)
+{
+    struct mm_frame *frame = mm_frame(machine, page);
+
+    return atomic_load(&frame->state) != MM_FRAME_FREE && add_pin(count_of_frame(machine, frame));
+}
+
 static NTSTATUS lock_in_window(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns)
 {
     const size_t n = span_pages(request->va, request->bytes);
+    NTSTATUS status;
     uint32_t first;
     size_t done = 0;
 
     mm_window_page(machine, request->va, &first);
     if (n > machine->mm->npages - first)
         return STATUS_ACCESS_VIOLATION;
-    mm_pfns_of_pages(machine, first, n, pfns);
-    while (done < n && atomic_load(&mm_frame(machine, first + (uint32_t)done)->state) != MM_FRAME_FREE
-           && pin_pfn(machine, pfns[done]))
+    while (done < n && pin_window_page(machine, first + (uint32_t)done))
         done++;
-    if (done == n)
+    if (done == n) {
+        mm_pfns_of_pages(machine, first, n, pfns);
         return STATUS_SUCCESS;
-    unpin_pfns(machine, pfns, done);
-    return STATUS_ACCESS_VIOLATION;
+    }
+    status = atomic_load(&mm_frame(machine, first + (uint32_t)done)->state) == MM_FRAME_FREE ? STATUS_ACCESS_VIOLATION
+                                                                                              : STATUS_WORKING_SET_QUOTA;
+    while (done-- > 0)
+        unpin_pfn(machine, mm_pfn_of_page(machine, first + (uint32_t)done));
+    return status;
 }
 
 /* A probe touches only bytes inside the buffer: its first byte, then the first byte of each further page. */
@@ -246,24 +266,25 @@ static NTSTATUS lock_on_host(struct mm_lock_request *request, PFN_NUMBER *pfns)
 }
 
 /* Whose memory may be locked: in user mode the host's and the current process's own, in kernel mode the system's too. */
-static bool may_lock(struct machine *machine, enum mm_kind kind, const struct mm_space *space, bool user_mode)
+static bool may_lock(enum mm_kind kind, const struct mm_space *space, PEPROCESS process, bool user_mode)
 {
     if (kind == MM_KIND_HOST)
         return true;
     if (kind == MM_KIND_PROCESS)
-        return space == mm_current_space(machine);
+        return space == process->space;
     return !user_mode;
 }
 
 NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns, PEPROCESS *process)
 {
+    const PEPROCESS whose = request->process != NULL ? request->process : mm_current_process(machine);
     struct mm_lock_request host_request = *request;
     struct mm_space *space;
     const enum mm_kind kind = mm_classify(machine, request->va, &space);
     const size_t n = span_pages(request->va, request->bytes);
     NTSTATUS status;
 
-    if (span_wraps(request->va, request->bytes) || !may_lock(machine, kind, space, request->user_mode))
+    if (span_wraps(request->va, request->bytes) || !may_lock(kind, space, whose, request->user_mode))
         return STATUS_ACCESS_VIOLATION;
     if (kind == MM_KIND_HOST)
         status = lock_on_host(&host_request, pfns);
@@ -273,7 +294,7 @@ NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *re
         status = lock_in_space(machine, space, request, pfns);
     if (!NT_SUCCESS(status))
         return status;
-    *process = kind == MM_KIND_PROCESS ? mm_current_process(machine) : NULL;
+    *process = kind == MM_KIND_PROCESS ? whose : NULL;
     ke_count(KE_LOCKED_PAGES, (int64_t)n);
     ke_count(KE_PAGES_LOCKED, (int64_t)n);
     return STATUS_SUCCESS;
@@ -296,11 +317,18 @@ uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
     return atomic_load(count_of_frame(machine, mm_frame(machine, page)));
 }
 
+bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn)
+{
+    uint32_t page;
+
+    return is_host_pfn(pfn) || mm_is_io_pfn(pfn) || mm_page_of_pfn(machine, pfn, &page);
+}
+
 bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn)
 {
     uint32_t page;
 
-    if (is_host_pfn(pfn))
+    if (is_host_pfn(pfn) || mm_is_io_pfn(pfn))
         return true;
     if (!mm_page_of_pfn(machine, pfn, &page))
         return false;

@@ -26,10 +26,19 @@ enum {
     RAISE_BIT    = 0x10,
 };
 
+/* Who takes account of a block: the leak report of the pool speaks of drivers' blocks alone. */
+enum pool_owner {
+    POOL_OF_DRIVER,
+    POOL_OF_MDL,                        /* counts as a live MDL */
+    POOL_OF_SYSTEM,                     /* a floor above allocated it for itself, and says so when it is left */
+};
+
 struct pool_block {
     uint32_t bytes;                     /* as asked for */
     ULONG    tag;
+    const void *driver;                 /* whose code allocated it, NULL for the host program's */
     bool     used;
+    uint8_t  owner;                     /* enum pool_owner */
 };
 
 /* One page of small blocks (block_bytes != 0), or the pages of one large block. */
@@ -41,6 +50,9 @@ struct pool_run {
     uint32_t          nblocks, nused, hint;
     size_t            large_bytes;
     ULONG             large_tag;
+    uint8_t           large_owner;      /* enum pool_owner */
+    const void       *large_driver;
+    bool              executable;       /* see mm_pool_allow_execution */
     struct pool_block block[];
 };
 
@@ -50,7 +62,7 @@ struct pool {
     uintptr_t         base;             /* (C) */
     size_t            npages;           /* (C) */
     struct pool_run **run_of;           /* (L) one a page */
-    LIST_ENTRY        partial[NCLASSES];/* (L) runs with a free block, by block size */
+    LIST_ENTRY        partial[2][NCLASSES];     /* (L) runs with a free block; plain and executable, by block size */
     uint64_t          live;             /* (L) blocks allocated */
     struct host_mutex lock;
 };
@@ -74,16 +86,29 @@ static uintptr_t take_pages(struct machine *machine, const struct pool *pool, ui
     return (uintptr_t)mm_window_va(machine, first);
 }
 
+/* Bug check 0x4E/0x9A for a page of paged pool that is still locked for I/O. */
+static void require_unpinned(const struct mm_space *space, uintptr_t va, uint32_t npages)
+{
+    const size_t first = (va - space->base) >> SPAN_PAGE_SHIFT;
+
+    for (uint32_t i = 0; i < npages; i++)
+        if (atomic_load(&space->pins[first + i]) != 0)
+            ke_bug_check(PFN_LIST_CORRUPT, 0x9A, space->pfns[first + i], MM_FRAME_SPACE, atomic_load(&space->pins[first + i]));
+}
+
 static void give_pages(struct machine *machine, const struct pool *pool, uintptr_t va, uint32_t npages)
 {
     uint32_t first;
 
     if (pool->space != NULL) {
+        require_unpinned(pool->space, va, npages);
         VERIFY(mm_space_free(machine, pool->space, va));
         return;
     }
     VERIFY(mm_window_page(machine, va, &first));
-    mm_frames_give(machine, first, npages);
+    if (mm_frame(machine, first)->shield != 0)
+        VERIFY(mm_window_protect(machine, first, npages, MM_READ | MM_WRITE));
+    mm_frames_give_unpinned(machine, first, npages);
 }
 
 /* ---- runs ---- */
@@ -101,7 +126,7 @@ static void set_run_locked(struct pool *pool, const struct pool_run *run, struct
 
 static struct pool_run *add_run_locked(struct machine *machine, struct pool *pool, uint32_t npages, uint32_t nblocks)
 {
-    struct pool_run *run = calloc(1, sizeof(*run) + nblocks * sizeof(run->block[0]));
+    struct pool_run *run = ke_internal_fails() ? NULL : calloc(1, sizeof(*run) + nblocks * sizeof(run->block[0]));
 
     if (run == NULL)
         return NULL;
@@ -125,9 +150,28 @@ static void remove_run_locked(struct machine *machine, struct pool *pool, struct
 
 /* ---- small blocks ---- */
 
-static struct pool_run *run_with_room_locked(struct machine *machine, struct pool *pool, uint32_t block_bytes)
+/* What one call asks for. */
+struct pool_request {
+    bool            paged, cache_aligned, executable;
+    enum pool_owner owner;
+    size_t          bytes;
+    ULONG           tag;
+};
+
+/* The driver to whose account the block is put; none's for what the system keeps. */
+static const void *account_of(const struct pool_request *request)
 {
-    LIST_ENTRY *partial = &pool->partial[block_bytes / GRANULE];
+    return request->owner == POOL_OF_SYSTEM ? NULL : ke_self()->driver;
+}
+
+static LIST_ENTRY *partial_list(struct pool *pool, uint32_t block_bytes, bool executable)
+{
+    return &pool->partial[executable][block_bytes / GRANULE];
+}
+
+static struct pool_run *run_with_room_locked(struct machine *machine, struct pool *pool, uint32_t block_bytes, bool executable)
+{
+    LIST_ENTRY *partial = partial_list(pool, block_bytes, executable);
     struct pool_run *run;
 
     if (!IsListEmpty(partial))
@@ -136,6 +180,7 @@ static struct pool_run *run_with_room_locked(struct machine *machine, struct poo
     if (run == NULL)
         return NULL;
     run->block_bytes = block_bytes;
+    run->executable = executable;
     InsertHeadList(partial, &run->link);
     return run;
 }
@@ -149,15 +194,18 @@ static uint32_t free_block_locked(const struct pool_run *run)
     return i;
 }
 
-static uintptr_t allocate_small_locked(struct machine *machine, struct pool *pool, uint32_t block_bytes, uint32_t bytes, ULONG tag)
+static uintptr_t allocate_small_locked(struct machine *machine, struct pool *pool, uint32_t block_bytes,
+                                       const struct pool_request *request)
 {
-    struct pool_run *run = run_with_room_locked(machine, pool, block_bytes);
+    struct pool_run *run = run_with_room_locked(machine, pool, block_bytes, request->executable);
     uint32_t i;
 
     if (run == NULL)
         return 0;
     i = free_block_locked(run);
-    run->block[i] = (struct pool_block){.bytes = bytes, .tag = tag, .used = true};
+    run->block[i] = (struct pool_block){
+        .bytes = (uint32_t)request->bytes, .tag = request->tag, .used = true, .owner = (uint8_t)request->owner,
+        .driver = account_of(request)};
     run->hint = (i + 1) % run->nblocks;
     if (++run->nused == run->nblocks)
         RemoveEntryList(&run->link);
@@ -167,7 +215,7 @@ static uintptr_t allocate_small_locked(struct machine *machine, struct pool *poo
 static void free_small_locked(struct machine *machine, struct pool *pool, struct pool_run *run, uint32_t i)
 {
     if (run->nused == run->nblocks)
-        InsertTailList(&pool->partial[run->block_bytes / GRANULE], &run->link);
+        InsertTailList(partial_list(pool, run->block_bytes, run->executable), &run->link);
     run->block[i].used = false;
     if (--run->nused != 0)
         return;
@@ -177,24 +225,20 @@ static void free_small_locked(struct machine *machine, struct pool *pool, struct
 
 /* ---- allocate ---- */
 
-static uintptr_t allocate_large_locked(struct machine *machine, struct pool *pool, size_t bytes, ULONG tag)
+static uintptr_t allocate_large_locked(struct machine *machine, struct pool *pool, const struct pool_request *request)
 {
-    const size_t npages = span_bytes_to_pages(bytes);
+    const size_t npages = span_bytes_to_pages(request->bytes);
     struct pool_run *run = npages < pool->npages ? add_run_locked(machine, pool, (uint32_t)npages, 0) : NULL;
 
     if (run == NULL)
         return 0;
-    run->large_bytes = bytes;
-    run->large_tag = tag;
+    run->large_bytes = request->bytes;
+    run->large_tag = request->tag;
+    run->large_owner = (uint8_t)request->owner;
+    run->large_driver = account_of(request);
+    run->executable = request->executable;
     return run->va;
 }
-
-/* What one call asks for. */
-struct pool_request {
-    bool   paged, cache_aligned;
-    size_t bytes;
-    ULONG  tag;
-};
 
 static void *allocate(struct machine *machine, const struct pool_request *request)
 {
@@ -206,12 +250,51 @@ static void *allocate(struct machine *machine, const struct pool_request *reques
 
     host_mutex_lock(&pool->lock);
     if (rounded <= SMALL_MAX)
-        va = allocate_small_locked(machine, pool, (uint32_t)rounded, (uint32_t)request->bytes, request->tag);
+        va = allocate_small_locked(machine, pool, (uint32_t)rounded, request);
     else
-        va = allocate_large_locked(machine, pool, bytes, request->tag);
+        va = allocate_large_locked(machine, pool, request);
     pool->live += va != 0;
     host_mutex_unlock(&pool->lock);
     return (void *)va;
+}
+
+void *mm_pool_allocate_mdl(struct machine *machine, size_t bytes)
+{
+    const struct pool_request request = {.bytes = bytes, .tag = 0x206C644D /* 'Mdl ' */, .owner = POOL_OF_MDL};
+    void *block = allocate(machine, &request);
+
+    if (block != NULL)
+        ke_count(KE_LIVE_MDLS, 1);
+    return block;
+}
+
+static struct pool_request request_of_type(POOL_TYPE type, size_t bytes, ULONG tag)
+{
+    const ULONG bits = (ULONG)type;
+
+    return (struct pool_request){
+        .paged = bits & PAGED_BIT, .cache_aligned = bits & MODIFIERS & 0x4,
+        .executable = (bits & (PAGED_BIT | NonPagedPoolNx)) == 0, .bytes = bytes, .tag = tag};
+}
+
+static void *allocate_for_floor(struct machine *machine, const struct pool_request *request)
+{
+    return ke_internal_fails() ? NULL : allocate(machine, request);
+}
+
+void *mm_pool_allocate(struct machine *machine, POOL_TYPE type, size_t bytes, ULONG tag)
+{
+    struct pool_request request = request_of_type(type, bytes, tag);
+
+    request.owner = POOL_OF_SYSTEM;
+    return allocate_for_floor(machine, &request);
+}
+
+void *mm_pool_allocate_for_driver(struct machine *machine, POOL_TYPE type, size_t bytes, ULONG tag)
+{
+    const struct pool_request request = request_of_type(type, bytes, tag);
+
+    return allocate_for_floor(machine, &request);
 }
 
 /* ---- find and free ---- */
@@ -244,6 +327,11 @@ static struct mm_pool_block describe(const struct pool_run *run, uint32_t i)
         .va = run->va + (uintptr_t)i * run->block_bytes, .bytes = run->block[i].bytes, .tag = run->block[i].tag};
 }
 
+static enum pool_owner owner_of(const struct pool_run *run, uint32_t i)
+{
+    return (enum pool_owner)(run->block_bytes == 0 ? run->large_owner : run->block[i].owner);
+}
+
 bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *block)
 {
     struct pool *pool = pool_of(machine, va);
@@ -259,6 +347,25 @@ bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *b
         *block = describe(run, i);
     host_mutex_unlock(&pool->lock);
     return found;
+}
+
+/*
+ * Executable pool is written like any other, and executed hardly ever: its pages become executable when that happens, and
+ * cease to be when they are given back.
+ */
+bool mm_pool_allow_execution(struct machine *machine, uintptr_t va)
+{
+    struct pool *pool = &machine->mm->pool->nonpaged;
+    const struct pool_run *run;
+    uint32_t first;
+    bool allowed = false;
+
+    host_mutex_lock(&pool->lock);
+    run = pool->run_of[page_index(pool, va)];
+    if (run != NULL && run->executable && mm_window_page(machine, run->va, &first) && mm_frame(machine, first)->shield == 0)
+        allowed = mm_window_protect(machine, first, run->npages, MM_READ | MM_WRITE | MM_EXEC);
+    host_mutex_unlock(&pool->lock);
+    return allowed;
 }
 
 /* Parameter 1 of bug check 0xC2. */
@@ -287,6 +394,8 @@ static void free_block(struct machine *machine, uintptr_t va, ULONG tag)
     if (!find_locked(pool, va, &run, &i))
         ke_bug_check(BAD_POOL_CALLER, POOL_ALREADY_FREE, 0, 0, va);
     require_freeable_locked(pool, run, i, va, tag);
+    if (owner_of(run, i) == POOL_OF_MDL)
+        ke_count(KE_LIVE_MDLS, -1);
     if (run->block_bytes == 0)
         remove_run_locked(machine, pool, run);
     else
@@ -295,14 +404,18 @@ static void free_block(struct machine *machine, uintptr_t va, ULONG tag)
     host_mutex_unlock(&pool->lock);
 }
 
+void mm_pool_free(struct machine *machine, void *va)
+{
+    free_block(machine, (uintptr_t)va, 0);
+}
+
 /* ---- the routines ---- */
 
 static PVOID allocate_by_type(struct ke_site site, enum ke_fallible routine, POOL_TYPE type, SIZE_T bytes, ULONG tag)
 {
     struct machine *machine = ke_machine();
     const ULONG bits = (ULONG)type;
-    const struct pool_request request = {
-        .paged = bits & PAGED_BIT, .cache_aligned = bits & MODIFIERS & 0x4, .bytes = bytes, .tag = tag};
+    const struct pool_request request = request_of_type(type, bytes, tag);
     void *block = NULL;
 
     if (machine->hooks.pool_allocate_check != NULL)
@@ -341,12 +454,15 @@ static PVOID allocate_by_flags(struct ke_site site, enum ke_fallible routine, PO
 {
     struct machine *machine = ke_machine();
     const struct pool_request request = {
-        .paged = flags & POOL_FLAG_PAGED, .cache_aligned = flags & POOL_FLAG_CACHE_ALIGNED, .bytes = bytes, .tag = tag};
+        .paged = flags & POOL_FLAG_PAGED, .cache_aligned = flags & POOL_FLAG_CACHE_ALIGNED,
+        .executable = flags & POOL_FLAG_NON_PAGED_EXECUTE, .bytes = bytes, .tag = tag};
+    const ULONG type = request.paged ? PagedPool : request.executable ? NonPagedPool : NonPagedPoolNx;
+    const bool valid = tag != 0 && are_flags_valid(flags);
     void *block = NULL;
 
-    if (machine->hooks.pool_allocate_check != NULL)
-        machine->hooks.pool_allocate_check(site, flags & POOL_FLAG_PAGED ? PagedPool : NonPagedPoolNx, bytes, tag);
-    if (tag != 0 && are_flags_valid(flags) && !ke_fails(routine))
+    if (valid && machine->hooks.pool_allocate_check != NULL)
+        machine->hooks.pool_allocate_check(site, type, bytes, tag);
+    if (valid && !ke_fails(routine))
         block = allocate(machine, &request);
     if (block == NULL && (flags & POOL_FLAG_RAISE_ON_FAILURE))
         ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip, 0);
@@ -396,6 +512,95 @@ VOID ExFreePool2(PVOID P, ULONG Tag, PCPOOL_EXTENDED_PARAMETER ExtendedParameter
     free_pool(KE_SITE, P, Tag);
 }
 
+/* ---- what was never freed ---- */
+
+enum { MOST_TAGS = 64 };
+
+/* Blocks of one tag that are still allocated. */
+struct tag_count {
+    ULONG    tag;
+    uint64_t blocks, bytes;
+};
+
+static void count_block(struct tag_count *counts, const struct mm_pool_block *block)
+{
+    size_t i = 0;
+
+    while (i < MOST_TAGS - 1 && counts[i].blocks != 0 && counts[i].tag != block->tag)
+        i++;
+    counts[i].tag = block->tag;
+    counts[i].blocks++;
+    counts[i].bytes += block->bytes;
+}
+
+static void count_run(struct tag_count *counts, const struct pool_run *run)
+{
+    for (uint32_t i = 0; i < (run->block_bytes == 0 ? 1 : run->nblocks); i++) {
+        const bool used = run->block_bytes == 0 || run->block[i].used;
+        const struct mm_pool_block block = describe(run, i);
+
+        if (used && owner_of(run, i) == POOL_OF_DRIVER)
+            count_block(counts, &block);
+    }
+}
+
+static void warn_of_tag(const struct tag_count *count)
+{
+    char tag[5] = {0};
+
+    for (unsigned i = 0; i < 4; i++) {
+        const char c = (char)(count->tag >> (8 * i));
+
+        tag[i] = c >= 0x20 && c < 0x7F ? c : '.';
+    }
+    ke_warn("pool-leak", "%llu blocks of pool with tag '%s', %llu bytes, were never freed", (unsigned long long)count->blocks, tag,
+            (unsigned long long)count->bytes);
+}
+
+static void report_pool(const struct pool *pool)
+{
+    struct tag_count counts[MOST_TAGS] = {0};
+
+    for (size_t page = 0; pool->live != 0 && page < pool->npages; page++) {
+        if (pool->run_of[page] == NULL)
+            continue;
+        count_run(counts, pool->run_of[page]);
+        page += pool->run_of[page]->npages - 1;
+    }
+    for (size_t i = 0; i < MOST_TAGS && counts[i].blocks != 0; i++)
+        warn_of_tag(&counts[i]);
+}
+
+static uint64_t count_of_driver(const struct pool *pool, const void *driver)
+{
+    uint64_t count = 0;
+
+    for (size_t page = 0; pool->live != 0 && page < pool->npages; page++) {
+        const struct pool_run *run = pool->run_of[page];
+
+        if (run == NULL)
+            continue;
+        if (run->block_bytes == 0)
+            count += run->large_driver == driver;
+        else
+            for (uint32_t i = 0; i < run->nblocks; i++)
+                count += run->block[i].used && run->block[i].driver == driver;
+        page += run->npages - 1;
+    }
+    return count;
+}
+
+uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver)
+{
+    return count_of_driver(&machine->mm->pool->nonpaged, driver) + count_of_driver(&machine->mm->pool->paged, driver);
+}
+
+void mm_pool_report_leaks(struct machine *machine)
+{
+    report_pool(&machine->mm->pool->nonpaged);
+    report_pool(&machine->mm->pool->paged);
+}
+
 /* ---- boot ---- */
 
 static size_t table_bytes(const struct pool *pool)
@@ -409,8 +614,10 @@ static int open_pool(struct pool *pool, struct mm_space *space, uintptr_t base, 
     int error;
 
     *pool = (struct pool){.space = space, .base = base, .npages = npages};
-    for (int i = 0; i < NCLASSES; i++)
-        InitializeListHead(&pool->partial[i]);
+    for (int i = 0; i < NCLASSES; i++) {
+        InitializeListHead(&pool->partial[false][i]);
+        InitializeListHead(&pool->partial[true][i]);
+    }
     error = host_table(table_bytes(pool), &table);
     if (error != 0)
         return error;

@@ -18,7 +18,7 @@ PEPROCESS PsInitialSystemProcess;
 PEPROCESS mm_process_new(struct machine *machine, const char *name)
 {
     const size_t npages = machine->options.ram_bytes / HOST_PAGE_SIZE + SLACK_PAGES;
-    PEPROCESS process = calloc(1, sizeof(*process));
+    PEPROCESS process = ke_internal_fails() ? NULL : calloc(1, sizeof(*process));
 
     if (process == NULL)
         return NULL;
@@ -197,11 +197,13 @@ size_t pinion_trim(void)
     struct machine *machine = ke_machine();
     size_t trimmed = 0;
 
+    host_mutex_lock(&machine->mm->spaces_lock);
     for (unsigned id = 0; id < MM_MAX_SPACES; id++) {
         struct mm_space *space = mm_space_by_id(machine, (uint16_t)id);
 
         if (space != NULL && space->kind != MM_KIND_SYSTEM_PTE)
             trimmed += mm_space_trim(machine, space);
     }
+    host_mutex_unlock(&machine->mm->spaces_lock);
     return trimmed;
 }

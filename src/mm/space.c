@@ -77,6 +77,8 @@ static struct mm_region *add_region_locked(struct mm_space *space, uint32_t firs
 {
     uint32_t index = space->free_region;
 
+    if (ke_internal_fails())
+        return NULL;
     if (index != NO_REGION) {
         space->free_region = space->regions[index].next_free;
     } else {
@@ -118,6 +120,16 @@ bool mm_space_region(struct mm_space *space, uintptr_t va, struct mm_region *out
         *out = *region;
     host_mutex_unlock(&space->lock);
     return region != NULL;
+}
+
+size_t mm_space_room(struct mm_space *space)
+{
+    size_t room;
+
+    host_mutex_lock(&space->lock);
+    room = space->npages - space->nused;
+    host_mutex_unlock(&space->lock);
+    return room;
 }
 
 /* ---- free addresses ---- */
@@ -172,6 +184,14 @@ static bool find_free_locked(struct mm_space *space, uint32_t npages, uint32_t *
     return true;
 }
 
+/* ---- the host's mappings ---- */
+
+/* False: the host refused, and the addresses are as they were. */
+static bool map_host(struct machine *machine, struct mm_space *space, uint32_t first, uint32_t page, size_t n, unsigned access)
+{
+    return host_map(&machine->mm->ram, (size_t)page * HOST_PAGE_SIZE, va_of(space, first), n * HOST_PAGE_SIZE, access) == 0;
+}
+
 /* ---- memory of the space's own ---- */
 
 /* Return the frames of pages [first, first + n) in as few runs as they have. */
@@ -210,8 +230,7 @@ static size_t back_run_locked(struct machine *machine, struct mm_space *space, u
     if (got == 0)
         return 0;
     mm_frames_zero(machine, page, got);
-    if (host_map(&machine->mm->ram, (size_t)page * HOST_PAGE_SIZE, va_of(space, first), got * HOST_PAGE_SIZE,
-                 host_access_of(attributes)) != 0) {
+    if (ke_internal_fails() || !map_host(machine, space, first, page, got, host_access_of(attributes))) {
         mm_frames_give(machine, page, got);
         return 0;
     }
@@ -350,13 +369,13 @@ static bool apply_host_access(struct mm_space *space, uint32_t first, uint32_t n
     return true;
 }
 
-static bool is_memory_locked(struct mm_space *space, uintptr_t va, size_t npages)
+/* Whole pages of one region that is in use. */
+static bool is_inside_region_locked(struct mm_space *space, uintptr_t va, size_t npages)
 {
     const struct mm_region *region = region_at_locked(space, va);
     const uint32_t first = page_at(space, va);
 
-    return region != NULL && region->kind == MM_REGION_MEMORY && !(attributes_of(space, first) & MM_ZOMBIE)
-        && npages <= region->first + region->npages - first;
+    return region != NULL && !(attributes_of(space, first) & MM_ZOMBIE) && npages <= region->first + region->npages - first;
 }
 
 bool mm_space_protect(struct machine *machine, struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes)
@@ -367,11 +386,12 @@ bool mm_space_protect(struct machine *machine, struct mm_space *space, uintptr_t
 
     (void)machine;
     host_mutex_lock(&space->lock);
-    done = is_memory_locked(space, va, npages);
+    done = is_inside_region_locked(space, va, npages);
     for (size_t i = 0; i < npages && done; i++) {
-        const uint8_t kept = attributes_of(space, first + (uint32_t)i) & (MM_USED | MM_RESIDENT);
+        const uint8_t old = attributes_of(space, first + (uint32_t)i);
 
-        set_attributes(space, first + (uint32_t)i, kept | attributes);
+        if (!(old & MM_ALIAS))
+            set_attributes(space, first + (uint32_t)i, (old & (MM_USED | MM_RESIDENT)) | attributes);
     }
     done = done && apply_host_access(space, first, (uint32_t)npages, &failed);
     host_mutex_unlock(&space->lock);
@@ -480,8 +500,8 @@ static bool map_runs(struct machine *machine, struct mm_space *space, uint32_t f
 
         if (run == 0 || !mm_window_page(machine, (uintptr_t)window, &page))
             return false;
-        if (host_map(&machine->mm->ram, (size_t)page * HOST_PAGE_SIZE, va_of(space, first + (uint32_t)done),
-                     run * HOST_PAGE_SIZE, request->attributes & MM_ACCESS) != 0)
+        if ((!request->reserved && ke_internal_fails())
+            || !map_host(machine, space, first + (uint32_t)done, page, run, request->attributes & MM_ACCESS))
             return false;
         done += run;
     }
@@ -548,6 +568,82 @@ void mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t v
     host_mutex_unlock(&space->lock);
 }
 
+bool mm_space_protect_mapping(struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes)
+{
+    const uint8_t fixed = MM_USED | MM_RESIDENT | MM_ALIAS;
+    const uint32_t first = page_at(space, va);
+    bool done;
+
+    host_mutex_lock(&space->lock);
+    done = is_inside_region_locked(space, va, npages) && !ke_internal_fails()
+        && host_protect(va_of(space, first), npages * HOST_PAGE_SIZE, attributes & MM_ACCESS) == 0;
+    if (done)
+        fill_attributes(space, first, npages, (attributes & MM_ACCESS) | fixed);
+    host_mutex_unlock(&space->lock);
+    return done;
+}
+
+/* ---- reserved addresses ---- */
+
+uintptr_t mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag)
+{
+    struct mm_region *region = NULL;
+    uint32_t first;
+
+    if (npages == 0 || npages >= space->npages)
+        return 0;
+    host_mutex_lock(&space->lock);
+    if (find_free_locked(space, (uint32_t)npages, &first))
+        region = add_region_locked(space, first, (uint32_t)npages, MM_REGION_RESERVED);
+    if (region != NULL) {
+        region->tag = tag;
+        fill_attributes(space, first, npages, MM_USED | MM_ALIAS);
+    }
+    host_mutex_unlock(&space->lock);
+    return region == NULL ? 0 : (uintptr_t)va_of(space, first);
+}
+
+bool mm_space_map_reserved(struct machine *machine, struct mm_space *space, uintptr_t va, const struct mm_map_request *request)
+{
+    const uint32_t first = page_at(space, va);
+    struct mm_region *region;
+    bool done;
+
+    host_mutex_lock(&space->lock);
+    region = region_at_locked(space, va);
+    done = map_runs(machine, space, first, request);
+    if (done) {
+        region->mdl = request->mdl;
+        region->mapped = (uint32_t)request->npages;
+        memcpy(&space->pfns[first], request->pfns, request->npages * sizeof(PFN_NUMBER));
+        fill_attributes(space, first, request->npages, request->attributes | MM_USED | MM_RESIDENT | MM_ALIAS);
+    } else {
+        VERIFY(host_revoke(va_of(space, first), request->npages * HOST_PAGE_SIZE) == 0);
+    }
+    host_mutex_unlock(&space->lock);
+    return done;
+}
+
+void mm_space_unmap_reserved(struct mm_space *space, uintptr_t va)
+{
+    struct mm_region *region;
+
+    host_mutex_lock(&space->lock);
+    region = region_at_locked(space, va);
+    fill_attributes(space, region->first, region->mapped, MM_USED | MM_ALIAS);
+    VERIFY(host_revoke(va_of(space, region->first), (size_t)region->mapped * HOST_PAGE_SIZE) == 0);
+    region->mapped = 0;
+    region->mdl = NULL;
+    host_mutex_unlock(&space->lock);
+}
+
+void mm_space_unreserve(struct mm_space *space, uintptr_t va)
+{
+    host_mutex_lock(&space->lock);
+    remove_region_locked(space, region_at_locked(space, va));
+    host_mutex_unlock(&space->lock);
+}
+
 void mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npages)
 {
     struct mm_region *region;
@@ -603,7 +699,6 @@ static void drop_memory(struct mm_space *space)
     drop_table(n, sizeof(space->pins[0]), (void *)space->pins);
     host_release((void *)space->base, n * HOST_PAGE_SIZE);
     free(space->regions);
-    free(space);
 }
 
 static bool enter_table(struct machine *machine, struct mm_space *space)
@@ -643,17 +738,38 @@ struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, siz
     host_mutex_init(&space->lock);
     if (make_tables(space) != 0 || !enter_table(machine, space)) {
         drop_memory(space);
+        free(space);
         return NULL;
     }
     return space;
 }
 
+static void leave_table(struct mm_state *mm, struct mm_space *space)
+{
+    host_mutex_lock(&mm->spaces_lock);
+    atomic_store_explicit(&mm->spaces[space->id], NULL, memory_order_release);
+    space->next_ended = mm->ended;
+    mm->ended = space;
+    host_mutex_unlock(&mm->spaces_lock);
+}
+
+/* Whoever asks meanwhile which space an address lies in compares it with every space, this one too: its range stays readable. */
 void mm_space_destroy(struct machine *machine, struct mm_space *space)
 {
-    atomic_store_explicit(&machine->mm->spaces[space->id], NULL, memory_order_release);
+    leave_table(machine->mm, space);
     for (uint32_t i = 0; i < space->nregions; i++)
         if (space->regions[i].npages != 0 && space->regions[i].kind == MM_REGION_MEMORY)
             give_frames_locked(machine, space, space->regions[i].first, space->regions[i].npages);
     host_mutex_destroy(&space->lock);
     drop_memory(space);
+}
+
+void mm_spaces_forget(struct machine *machine)
+{
+    struct mm_space *space;
+
+    while ((space = machine->mm->ended) != NULL) {
+        machine->mm->ended = space->next_ended;
+        free(space);
+    }
 }

@@ -12,9 +12,11 @@ int  mm_window_boot(struct machine *machine);
 void mm_window_shutdown(struct machine *machine);
 int  mm_pool_boot(struct machine *machine);
 void mm_pool_shutdown(struct machine *machine);
+void mm_pool_report_leaks(struct machine *machine);                     /* a warning for each tag; MDLs in pool are the verifier's to report */
 
 enum host_fault_verdict mm_on_fault(const struct host_fault *fault);
 
+void             mm_spaces_forget(struct machine *machine);             /* at shutdown: those that have ended */
 struct mm_space *mm_space_by_id(const struct machine *machine, uint16_t id);
 uint64_t         mm_space_pins(struct mm_space *space);                 /* held on all its pages */
 

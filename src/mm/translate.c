@@ -89,3 +89,73 @@ BOOLEAN MmIsAddressValid(PVOID VirtualAddress)
         return pinion_try(read_one_byte, VirtualAddress) == STATUS_SUCCESS;
     return mm_translate(machine, (uintptr_t)VirtualAddress) != MM_NO_PFN;
 }
+
+/* The system address at which a physical address of RAM is always mapped; NULL for one that is none. Any IRQL.
+ * Doc: ntddk/nf-ntddk-mmgetvirtualforphysical */
+PVOID MmGetVirtualForPhysical(PHYSICAL_ADDRESS PhysicalAddress)
+{
+    struct machine *machine = ke_machine();
+    const uint64_t pa = (uint64_t)PhysicalAddress.QuadPart;
+    uint32_t page;
+
+    if (!mm_page_of_pfn(machine, pa >> SPAN_PAGE_SHIFT, &page))
+        return NULL;
+    return (PCHAR)mm_window_va(machine, page) + span_offset(pa);
+}
+
+/* Is the address system memory that is always there: nonpaged pool, contiguous memory, or a mapping? Doc: ntddk/nf-ntddk-mmisnonpagedsystemaddressvalid */
+BOOLEAN MmIsNonPagedSystemAddressValid(PVOID VirtualAddress)
+{
+    struct machine *machine = ke_machine();
+    struct mm_space *space;
+    const enum mm_kind kind = mm_classify(machine, (uintptr_t)VirtualAddress, &space);
+
+    return (kind == MM_KIND_WINDOW || kind == MM_KIND_SYSTEM_PTE) && mm_translate(machine, (uintptr_t)VirtualAddress) != MM_NO_PFN;
+}
+
+/* ---- probes ---- */
+
+/* User space, as far as there is one: memory of the host program and the current process's own. */
+static bool is_user_range(struct machine *machine, uintptr_t va, SIZE_T bytes)
+{
+    struct mm_space *first, *last;
+    const enum mm_kind kind = mm_classify(machine, va, &first);
+
+    if (span_wraps(va, bytes) || mm_classify(machine, va + bytes - 1, &last) != kind || first != last)
+        return false;
+    return kind == MM_KIND_HOST || first == mm_current_space(machine);
+}
+
+static void probe_range(const volatile VOID *address, SIZE_T bytes, ULONG alignment, uintptr_t ip)
+{
+    const uintptr_t va = (uintptr_t)address;
+
+    if (alignment > 1 && (va & (alignment - 1)) != 0)
+        ke_raise(STATUS_DATATYPE_MISALIGNMENT, ip, va);
+    if (!is_user_range(ke_machine(), va, bytes))
+        ke_raise(STATUS_ACCESS_VIOLATION, ip, va);
+}
+
+/*
+ * Raise unless [Address, Address + Length) lies in user space and is aligned. No bytes: nothing is checked.
+ *
+ * STATUS_ACCESS_VIOLATION, STATUS_DATATYPE_MISALIGNMENT. IRQL: <= APC_LEVEL.
+ * Doc:  wdm/nf-wdm-probeforread
+ */
+VOID ProbeForRead(const volatile VOID *Address, SIZE_T Length, ULONG Alignment)
+{
+    if (Length != 0)
+        probe_range(Address, Length, Alignment, (uintptr_t)__builtin_return_address(0));
+}
+
+/* As ProbeForRead, and raise unless every page can be written. Doc: wdm/nf-wdm-probeforwrite */
+VOID ProbeForWrite(volatile VOID *Address, SIZE_T Length, ULONG Alignment)
+{
+    const uintptr_t va = (uintptr_t)Address;
+
+    if (Length == 0)
+        return;
+    probe_range(Address, Length, Alignment, (uintptr_t)__builtin_return_address(0));
+    for (uintptr_t at = va; at - va < Length; at = span_page_base(at) + SPAN_PAGE_SIZE)
+        host_probe_write((volatile void *)at);
+}

@@ -21,6 +21,17 @@ bool mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page)
     return off < machine->mm->npages * HOST_PAGE_SIZE;
 }
 
+bool mm_window_protect(struct machine *machine, uint32_t page, size_t npages, uint8_t attributes)
+{
+    const uint8_t normal = MM_READ | MM_WRITE;
+
+    if (host_protect(mm_window_va(machine, page), npages * HOST_PAGE_SIZE, attributes & MM_ACCESS) != 0)
+        return false;
+    for (size_t i = 0; i < npages; i++)
+        mm_frame(machine, page + (uint32_t)i)->shield = attributes == normal ? 0 : attributes | MM_USED;
+    return true;
+}
+
 static bool is_host_pfn(PFN_NUMBER pfn)
 {
     return pfn >= MM_HOST_PFN_BASE && pfn != MM_NO_PFN;

@@ -22,6 +22,8 @@ static int boot(struct machine *machine)
         return error;
     }
     vf_hooks_install(&machine->hooks);
+    if (machine->options.verifier & KE_VERIFIER_DMA)
+        vf_dma_hooks_install(&machine->hooks);
     return 0;
 }
 
@@ -35,6 +37,10 @@ static void report_left(const struct vf_mdl *entry)
         vf_warn(VF_LOCK_LEAK, of);
     if (entry->state & VF_ALLOCATED)
         vf_warn(VF_MDL_LEAK, of);
+    if (entry->state & VF_PAGES)
+        vf_warn(VF_PAGES_LEAK, of);
+    else if (entry->state & VF_POOL_MDL)
+        vf_warn(VF_PAGES_MDL_LEAK, of);
 }
 
 static void check(struct machine *machine)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The hooks: which rules each routine is held to, and what it adds to the record. A group of functions per routine. */
 
+#include "io/io.h"
 #include "verifier/verifier.h"
 
 #include <stdlib.h>
@@ -22,7 +23,7 @@ static uint64_t address(const volatile void *p)
 
 static struct vf_case about(struct ke_site site, PMDL mdl)
 {
-    return (struct vf_case){site, mdl};
+    return (struct vf_case){.site = site, .mdl = mdl};
 }
 
 static bool is_above(KIRQL limit)
@@ -52,7 +53,7 @@ static void prefer_dispatch(struct ke_site site, PMDL mdl)
 /* Pages that can be described by a partial MDL or mapped: locked on record, nonpaged, partial, or vouched for by a driver's own flags. */
 static bool is_held(PMDL mdl)
 {
-    return has_state(mdl, VF_LOCKED | VF_BUILT | VF_PARTIAL)
+    return has_state(mdl, VF_LOCKED | VF_BUILT | VF_PARTIAL | VF_PAGES)
         || mdl_has(mdl, MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL | MDL_IO_SPACE);
 }
 
@@ -77,14 +78,14 @@ static void allocate_check(struct ke_site site, PVOID va, ULONG length, BOOLEAN 
         vf_warn(VF_SECONDARY_WITHOUT_IRP, about(site, NULL));
     if (quota)
         vf_warn(VF_QUOTA_CHARGED, about(site, NULL));
-    if (irp != NULL && !secondary && irp->MdlAddress != NULL)
-        vf_warn(VF_CHAIN_REPLACED, about(site, irp->MdlAddress));
     if (length == 0)
         vf_warn(VF_ZERO_LENGTH, about(site, NULL));
 }
 
-static void allocate_record(struct ke_site site, PMDL mdl)
+static void allocate_record(struct ke_site site, PMDL mdl, PMDL replaced)
 {
+    if (replaced != NULL)
+        vf_warn(VF_CHAIN_REPLACED, about(site, replaced));
     vf_record(the(), site, mdl, VF_ALLOCATED, 0, VF_EVENT_ALLOCATED);
 }
 
@@ -95,6 +96,8 @@ static void free_check(struct ke_site site, PMDL mdl)
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_POOL_FREE_NONPAGED_IRQL, about(site, mdl), ke_self()->irql, NonPagedPoolNx, address(mdl), 0);
     require_alive(site, mdl);
+    if (entry.state & (VF_PAGES | VF_POOL_MDL))
+        vf_warn(VF_PAGES_FREED_BY_IO_FREE_MDL, about(site, mdl));
     if (((entry.state & VF_MAPPED) && !(entry.state & VF_PARTIAL)) || entry.user_mappings != 0)
         vf_stop(VF_FREED_WHILE_MAPPED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
     if (entry.state & VF_LOCKED)
@@ -180,15 +183,68 @@ static void build_record(struct ke_site site, PMDL mdl)
 
 /* ---- MmProbeAndLockPages, MmUnlockPages ---- */
 
-static void lock_check(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode)
+static bool is_pageable(uintptr_t va)
+{
+    struct mm_space *space;
+    const enum mm_kind kind = mm_classify(the(), va, &space);
+
+    return kind == MM_KIND_PROCESS || kind == MM_KIND_PAGED_POOL;
+}
+
+/* A page that happens to be resident hides the mistake; the next trim brings it out. */
+static void prefer_apc_for_pageable(struct ke_site site, PMDL mdl)
+{
+    if (is_above(APC_LEVEL) && is_pageable(mdl_va(mdl)))
+        vf_warn(VF_LOCK_PAGEABLE_IRQL, about(site, mdl));
+}
+
+/* `rule` is the one that is broken by an MDL that cannot be locked now. */
+static void require_lockable(struct ke_site site, PMDL mdl, enum vf_rule rule)
 {
     const unsigned forbidden = MDL_PAGES_LOCKED | MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA | MDL_IO_SPACE;
 
-    if (is_above(DISPATCH_LEVEL))
-        vf_stop(VF_LOCK_IRQL, about(site, mdl), ke_self()->irql, address(mdl), (uint64_t)mode, 0);
     require_alive(site, mdl);
     if (mdl_has(mdl, forbidden) || has_state(mdl, VF_LOCKED | VF_MAPPED))
-        vf_stop(VF_LOCK_BAD_FLAGS, about(site, mdl), address(mdl), flags_of(mdl), flags_of(mdl) & forbidden, 0);
+        vf_stop(rule, about(site, mdl), address(mdl), flags_of(mdl), flags_of(mdl) & forbidden, 0);
+}
+
+/* A mapping of a device's memory has pages that no PFN database holds. */
+static void refuse_device_memory(struct ke_site site, PMDL mdl)
+{
+    struct mm_space *space;
+
+    if (mm_classify(the(), mdl_va(mdl), &space) != MM_KIND_SYSTEM_PTE)
+        return;
+    for (size_t i = 0; i < mdl_span(mdl); i++) {
+        const PFN_NUMBER pfn = mm_translate(the(), address(mdl->StartVa) + i * PAGE_SIZE);
+
+        if (mm_is_io_pfn(pfn))
+            vf_stop(VF_LOCK_DEVICE_MEMORY, about(site, mdl), address(mdl), pfn, mm_highest_pfn(the()), 0);
+    }
+}
+
+static void lock_check(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_LOCK_IRQL, about(site, mdl), ke_self()->irql, address(mdl), (uint64_t)mode, 0);
+    require_lockable(site, mdl, VF_LOCK_BAD_FLAGS);
+    refuse_device_memory(site, mdl);
+    prefer_apc_for_pageable(site, mdl);
+}
+
+static void lock_process_check(struct ke_site site, PMDL mdl, PEPROCESS process)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_LOCK_PROCESS_IRQL, about(site, mdl), ke_self()->irql, address(mdl), address(process), 0);
+    require_lockable(site, mdl, VF_LOCK_PROCESS_BAD_FLAGS);
+}
+
+static void lock_selected_check(struct ke_site site, PMDL mdl)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_LOCK_SELECTED_IRQL, about(site, mdl), ke_self()->irql, address(mdl),
+                address(mm_current_process(the())), 0);
+    require_lockable(site, mdl, VF_LOCK_BAD_FLAGS);
 }
 
 static void lock_record(struct ke_site site, PMDL mdl)
@@ -226,7 +282,7 @@ static void require_pages_held(struct ke_site site, PMDL mdl)
     for (size_t i = 0; i < n; i++) {
         if (mm_first_run(the(), &pfns[i], 1, &va) == 0 && !mdl_has(mdl, MDL_IO_SPACE))
             vf_stop(VF_MAP_NO_MEMORY, about(site, mdl), address(mdl), address(&pfns[i]), pfns[i], 0);
-        if (!mm_pfn_is_held(the(), pfns[i]))
+        if (mm_pfn_exists(the(), pfns[i]) && !mm_pfn_is_held(the(), pfns[i]))
             vf_stop(VF_MAP_PAGES_UNLOCKED, about(site, mdl), address(mdl), n, pfns[i], 0);
     }
 }
@@ -272,6 +328,43 @@ static void map_check(struct ke_site site, const struct ke_map_call *call)
         check_executable(site, call);
 }
 
+static void map_obsolete_check(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode)
+{
+    const bool user = mode != KernelMode;
+
+    if (is_above(user ? APC_LEVEL : DISPATCH_LEVEL))
+        vf_stop(user ? VF_MAP_OBSOLETE_USER_IRQL : VF_MAP_OBSOLETE_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl),
+                (uint64_t)mode, 0);
+    require_alive(site, mdl);
+    if (!user)
+        check_system_mapping(site, mdl);
+    if (!is_held(mdl))
+        vf_stop(VF_MAP_UNLOCKED, about(site, mdl), address(mdl), flags_of(mdl), MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL, 0);
+    vf_stop(VF_MAP_OBSOLETE, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
+}
+
+static void mapping_address_check(struct ke_site site)
+{
+    if (is_above(APC_LEVEL))
+        vf_warn(VF_IRQL_TOO_HIGH, about(site, NULL));
+}
+
+static void reserved_map_check(struct ke_site site, PMDL mdl)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_warn(VF_IRQL_TOO_HIGH, about(site, mdl));
+    require_alive(site, mdl);
+    check_system_mapping(site, mdl);
+    if (!is_held(mdl))
+        vf_stop(VF_MAP_UNLOCKED, about(site, mdl), address(mdl), flags_of(mdl), MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL, 0);
+    require_pages_held(site, mdl);
+}
+
+static bool is_read_locked(PMDL mdl)
+{
+    return has_state(mdl, VF_LOCKED) && !mdl_has(mdl, MDL_WRITE_OPERATION);
+}
+
 static void map_record(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode)
 {
     (void)va;
@@ -281,14 +374,14 @@ static void map_record(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE 
         vf_record_user_mapping(the(), site, mdl, true);
 }
 
-static void unmap_check(struct ke_site site, PVOID va, PMDL mdl, bool user)
+static void unmap_check(struct ke_site site, PVOID va, PMDL mdl, bool user, bool mine)
 {
     const struct vf_mdl entry = vf_lookup(the(), mdl);
 
     if (is_above(user ? APC_LEVEL : DISPATCH_LEVEL))
         vf_stop(user ? VF_UNMAP_USER_IRQL : VF_UNMAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(va), address(mdl), 0);
     require_alive(site, mdl);
-    if (user && entry.user_mappings == 0)
+    if (user && !mine)
         vf_stop(VF_UNMAP_NOT_MINE, about(site, mdl), address(va), address(mdl), 0, 0);
     if (user || (entry.state & VF_MAPPED))
         return;
@@ -307,6 +400,10 @@ static void unmap_record(struct ke_site site, PMDL mdl, bool user)
 
 static void system_address_check(struct ke_site site, PMDL mdl)
 {
+    if (mdl == NULL) {
+        vf_warn(VF_NULL_MDL, about(site, NULL));
+        return;
+    }
     require_alive(site, mdl);
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_MAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl), KernelMode, 0);
@@ -321,6 +418,70 @@ static void advance_check(struct ke_site site, PMDL mdl, ULONG bytes)
     prefer_dispatch(site, mdl);
 }
 
+/* ---- pages of MmAllocatePagesForMdl and its kin ---- */
+
+static void pages_allocate_check(struct ke_site site)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_PAGES_IRQL, about(site, NULL), ke_self()->irql, DISPATCH_LEVEL, 0, 0);
+}
+
+static void pages_allocate_record(struct ke_site site, PMDL mdl)
+{
+    vf_record(the(), site, mdl, VF_PAGES | VF_POOL_MDL, 0, VF_EVENT_ALLOCATED);
+}
+
+static void pages_free_check(struct ke_site site, PMDL mdl)
+{
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_PAGES_IRQL, about(site, mdl), ke_self()->irql, DISPATCH_LEVEL, 0, 0);
+    if (has_state(mdl, VF_MAPPED) && the()->options.windows < KE_WINDOWS_7)
+        vf_warn(VF_PAGES_FREED_MAPPED, about(site, mdl));
+}
+
+static void pages_free_record(struct ke_site site, PMDL mdl)
+{
+    vf_record(the(), site, mdl, 0, VF_PAGES | VF_MAPPED, VF_EVENT_ALLOCATED);
+}
+
+/* ---- device memory ---- */
+
+static void io_space_map_check(struct ke_site site, uint64_t pa, SIZE_T bytes)
+{
+    const size_t npages = span_pages(pa, bytes);
+
+    if (is_above(DISPATCH_LEVEL))
+        vf_stop(VF_IO_MAP_IRQL, about(site, NULL), ke_self()->irql, pa, bytes, 0);
+    for (size_t i = 0; i < npages; i++) {
+        const PFN_NUMBER pfn = (pa >> SPAN_PAGE_SHIFT) + i;
+        uint32_t page;
+
+        if (mm_page_of_pfn(the(), pfn, &page) && !mm_pfn_is_held(the(), pfn))
+            vf_stop(VF_IO_MAP_UNLOCKED, about(site, NULL), pa, bytes, pfn, 0);
+    }
+}
+
+static void io_space_unmap_check(struct ke_site site, PVOID va, SIZE_T bytes)
+{
+    if (is_above(APC_LEVEL))
+        vf_stop(VF_IO_UNMAP_IRQL, about(site, NULL), ke_self()->irql, address(va), bytes, 0);
+}
+
+/* ---- contiguous memory ---- */
+
+/* Freeing it was for APC_LEVEL and below before Windows Server 2008. */
+static void contiguous_check(struct ke_site site, bool freeing)
+{
+    if (is_above(freeing && the()->options.windows < KE_WINDOWS_VISTA ? APC_LEVEL : DISPATCH_LEVEL))
+        vf_warn(VF_IRQL_TOO_HIGH, about(site, NULL));
+}
+
+static void contiguous_mismatch_check(struct ke_site site, PVOID va)
+{
+    (void)va;
+    vf_warn(VF_CONTIGUOUS_MISMATCH, about(site, NULL));
+}
+
 /* ---- pool ---- */
 
 static void pool_allocate_check(struct ke_site site, ULONG pool, SIZE_T bytes, ULONG tag)
@@ -330,6 +491,8 @@ static void pool_allocate_check(struct ke_site site, ULONG pool, SIZE_T bytes, U
 
     if (bytes == 0)
         vf_stop(VF_POOL_ZERO_BYTES, about(site, NULL), ke_self()->irql, pool, 0, 0);
+    if (tag == 0)
+        vf_warn(VF_POOL_NO_TAG, about(site, NULL));
     if (is_above(paged ? APC_LEVEL : DISPATCH_LEVEL))
         vf_stop(paged ? VF_POOL_PAGED_IRQL : VF_POOL_NONPAGED_IRQL, about(site, NULL), ke_self()->irql, pool, bytes, 0);
     if (executable && (the()->options.verifier & KE_VERIFIER_CODE_INTEGRITY))
@@ -344,9 +507,13 @@ static void pool_free_check(struct ke_site site, PVOID va, ULONG tag)
     const bool paged = mm_classify(the(), address(va), &space) == MM_KIND_PAGED_POOL;
 
     (void)tag;
+    if (io_slot_of(the(), va) != NULL)
+        vf_stop(VF_POOL_FREE_OF_IRP, about(site, NULL), address(va), 0, 0, 0);
     if (is_above(paged ? APC_LEVEL : DISPATCH_LEVEL))
         vf_stop(paged ? VF_POOL_FREE_PAGED_IRQL : VF_POOL_FREE_NONPAGED_IRQL, about(site, NULL), ke_self()->irql,
                 paged ? PagedPool : NonPagedPoolNx, address(va), 0);
+    if (has_state(va, VF_POOL_MDL) && !has_state(va, VF_PAGES))
+        vf_record(the(), site, va, 0, VF_POOL_MDL, VF_EVENT_FREED);
 }
 
 /* ---- IRPs ---- */
@@ -380,6 +547,49 @@ static void irp_complete_check(struct ke_site site, PIRP irp)
         vf_stop(VF_IRP_COMPLETE_CANCEL, about(site, NULL), (uintptr_t)irp->CancelRoutine, address(irp), 0, 0);
 }
 
+/* ---- drivers ---- */
+
+static void driver_unload_check(struct ke_site site, PDRIVER_OBJECT driver)
+{
+    PMDL example = NULL;
+    const uint64_t left = vf_count_of_driver(the(), driver, &example) + mm_pool_blocks_of_driver(the(), driver);
+
+    if (left != 0 && (the()->options.verifier & KE_VERIFIER_POOL_TRACKING))
+        vf_stop(VF_DRIVER_LEFT_POOL, about(site, example), address(driver->DriverName.Buffer), 0, left, 0);
+}
+
+static void irp_free_check(struct ke_site site, PIRP irp)
+{
+    const struct io_slot *slot = io_slot_of(the(), irp);
+
+    if (irp->Type != IO_TYPE_IRP)
+        vf_stop(VF_IRP_FREE_OF_NONE, about(site, NULL), address(irp), 0, 0, 0);
+    if (slot != NULL && io_is_managers(slot))
+        vf_stop(VF_IRP_FREE_OF_THREADS, about(site, NULL), address(irp), 0, 0, 0);
+}
+
+static void irp_fsd_buffer_check(struct ke_site site, PDEVICE_OBJECT device, ULONG major, NTSTATUS status)
+{
+    vf_stop(VF_FSD_BAD_BUFFER, about(site, NULL), address(device), major, (uint32_t)status, 0);
+}
+
+static void irp_control_buffer_check(struct ke_site site, PDEVICE_OBJECT device, ULONG code, NTSTATUS status)
+{
+    vf_stop(VF_CONTROL_BAD_BUFFER, about(site, NULL), address(device), code, (uint32_t)status, 0);
+}
+
+/* Of another thread's stack nobody knows how far it is in use. */
+static void irp_requester_check(struct ke_site site, const IRP *irp, uintptr_t frame)
+{
+    uintptr_t low, high;
+
+    host_stack_bounds(&low, &high);
+    if (address(irp->UserIosb) - low < frame - low)
+        vf_stop(VF_IRP_STATUS_BLOCK_GONE, about(site, NULL), address(irp->UserIosb), 0, 0, 0);
+    if (address(irp->UserEvent) - low < frame - low)
+        vf_stop(VF_IRP_EVENT_GONE, about(site, NULL), address(irp->UserEvent), 0, 0, 0);
+}
+
 void vf_hooks_install(struct ke_hooks *hooks)
 {
     *hooks = (struct ke_hooks){
@@ -392,21 +602,40 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_build_check = build_check,
         .mdl_build_record = build_record,
         .mdl_lock_check = lock_check,
+        .mdl_lock_process_check = lock_process_check,
+        .mdl_lock_selected_check = lock_selected_check,
         .mdl_lock_record = lock_record,
         .mdl_unlock_check = unlock_check,
         .mdl_unlock_record = unlock_record,
         .mdl_map_check = map_check,
+        .mdl_map_obsolete_check = map_obsolete_check,
+        .mapping_address_check = mapping_address_check,
+        .mdl_reserved_map_check = reserved_map_check,
+        .mdl_is_read_locked = is_read_locked,
         .mdl_map_record = map_record,
+        .pages_allocate_check = pages_allocate_check,
+        .pages_allocate_record = pages_allocate_record,
+        .pages_free_check = pages_free_check,
+        .pages_free_record = pages_free_record,
+        .io_space_map_check = io_space_map_check,
+        .io_space_unmap_check = io_space_unmap_check,
         .mdl_unmap_check = unmap_check,
         .mdl_unmap_record = unmap_record,
         .mdl_system_address_check = system_address_check,
         .mdl_advance_check = advance_check,
         .mdl_reuse_check = reuse_check,
+        .contiguous_check = contiguous_check,
+        .contiguous_mismatch_check = contiguous_mismatch_check,
         .pool_allocate_check = pool_allocate_check,
         .pool_free_check = pool_free_check,
         .irp_call_check = irp_call_check,
         .irp_call_record = irp_call_record,
         .irp_complete_check = irp_complete_check,
+        .irp_free_check = irp_free_check,
+        .irp_fsd_buffer_check = irp_fsd_buffer_check,
+        .irp_control_buffer_check = irp_control_buffer_check,
+        .irp_requester_check = irp_requester_check,
+        .driver_unload_check = driver_unload_check,
         .bug_check_report = vf_report,
     };
 }

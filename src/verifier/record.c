@@ -77,7 +77,7 @@ static void remove_locked(struct vf_state *state, struct vf_mdl **link)
 /* An MDL in a driver's own memory that holds nothing: its memory may become anything without a word to us. */
 static bool holds_nothing(const struct vf_mdl *entry)
 {
-    return (entry->state & (VF_ALLOCATED | VF_LOCKED | VF_MAPPED)) == 0 && entry->user_mappings == 0;
+    return (entry->state & (VF_ALLOCATED | VF_LOCKED | VF_MAPPED | VF_PAGES | VF_POOL_MDL)) == 0 && entry->user_mappings == 0;
 }
 
 static void drop_if_empty_locked(struct vf_state *state, PMDL mdl)
@@ -132,6 +132,8 @@ void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t 
     entry->state = (entry->state & ~clear) | set;
     if (where != NULL)
         entry->where[event] = where;
+    if (set & (VF_ALLOCATED | VF_POOL_MDL))
+        entry->driver = ke_self()->driver;
     drop_if_empty_locked(state, mdl);
     host_mutex_unlock(&state->lock);
 }
@@ -191,6 +193,24 @@ bool vf_first_warning_at(struct machine *machine, uintptr_t ip)
         state->warned_sites[state->nwarned++] = ip;
     host_mutex_unlock(&state->lock);
     return first;
+}
+
+uint64_t vf_count_of_driver(struct machine *machine, const void *driver, PMDL *example)
+{
+    struct vf_state *state = machine->verifier;
+    uint64_t count = 0;
+
+    host_mutex_lock(&state->lock);
+    for (size_t i = 0; i < state->nbuckets; i++) {
+        for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL; entry = entry->next) {
+            if (entry->driver != driver || !(entry->state & VF_ALLOCATED))
+                continue;
+            *example = entry->mdl;
+            count++;
+        }
+    }
+    host_mutex_unlock(&state->lock);
+    return count;
 }
 
 /* Only for the end of the machine: `visit` runs without the lock, when nobody else changes the record. */

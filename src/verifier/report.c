@@ -35,6 +35,11 @@ static void print_stack(const char *title, const struct vf_stack *stack)
     vf_stack_print(stack);
 }
 
+void vf_story_print(const char *title, const struct vf_stack *stack)
+{
+    print_stack(title, stack);
+}
+
 static void print_story(const struct vf_mdl *entry)
 {
     static const char *const titles[VF_EVENTS] = {
@@ -67,6 +72,7 @@ void vf_report(ULONG code, const uint64_t parameters[4])
         return;
     fprintf(stderr, "\n%s\n", rules[stop.rule].what);
     print_stack("done at", vf_stack_at(&ke_the_machine, stop.of.site));
+    print_stack("made at", stop.of.made);
     if (stop.of.mdl != NULL)
         print_mdl(stop.of.mdl);
     fprintf(stderr, "What to do: %s.\n", rules[stop.rule].advice);
@@ -91,6 +97,7 @@ void vf_warn(enum vf_rule rule, struct vf_case of)
         ke_warn(rules[rule].slug, "%s; %s", rules[rule].what, rules[rule].advice);
     else
         ke_warn(rules[rule].slug, "%s, at %s; %s", rules[rule].what, where, rules[rule].advice);
+    print_stack("made at", of.made);
     if (of.mdl != NULL)
         print_mdl(of.mdl);
 }

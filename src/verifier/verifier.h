@@ -44,6 +44,8 @@ enum vf_mdl_state {
     VF_BUILT     = 0x04,                /* describes nonpaged memory */
     VF_PARTIAL   = 0x08,
     VF_MAPPED    = 0x10,                /* has a system mapping of its own */
+    VF_PAGES     = 0x20,                /* brought its own pages: MmFreePagesFromMdl */
+    VF_POOL_MDL  = 0x40,                /* stands in pool: ExFreePool */
 };
 
 enum vf_event { VF_EVENT_ALLOCATED, VF_EVENT_LOCKED, VF_EVENT_BUILT, VF_EVENT_PARTIAL, VF_EVENT_MAPPED, VF_EVENT_FREED, VF_EVENTS };
@@ -54,6 +56,7 @@ struct vf_mdl {
     PMDL                   mdl;
     uint32_t               state;       /* enum vf_mdl_state */
     uint32_t               user_mappings;
+    const void            *driver;      /* whose code allocated it; NULL for the host program's */
     const struct vf_stack *where[VF_EVENTS];
 };
 
@@ -84,6 +87,9 @@ void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl);
 /* False the second time for the same call site. */
 bool vf_first_warning_at(struct machine *machine, uintptr_t ip);
 
+/* How many MDLs of this driver are alive, and one of them. */
+uint64_t vf_count_of_driver(struct machine *machine, const void *driver, PMDL *example);
+
 void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry));
 
 int  vf_record_boot(struct vf_state *state);
@@ -104,11 +110,15 @@ enum vf_rule {
 struct vf_case {
     struct ke_site site;
     PMDL           mdl;                 /* whose story is told; NULL for none */
+    const struct vf_stack *made;        /* where what it is about was made; NULL: unknown */
 };
 
 /* Stop with the rule's code. Of a code with a subcode, that is parameter 1 and p1.. follow it; otherwise p1 is parameter 1. */
 _Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4);
 void vf_warn(enum vf_rule rule, struct vf_case of);
+
+/* A stack under its title, indented as in reports; nothing for NULL. */
+void vf_story_print(const char *title, const struct vf_stack *stack);
 
 /* As the hook bug_check_report: the rest of the report of a stop. */
 void vf_report(ULONG code, const uint64_t parameters[4]);
@@ -116,5 +126,9 @@ void vf_report(ULONG code, const uint64_t parameters[4]);
 /* ---- hooks.c ---- */
 
 void vf_hooks_install(struct ke_hooks *hooks);
+
+/* ---- dma.c ---- */
+
+void vf_dma_hooks_install(struct ke_hooks *hooks);
 
 #endif

@@ -8,6 +8,7 @@
 #include "../ntdef.h"
 #include "device.h"
 #include "ex.h"
+#include "interlocked.h"
 #include "irp.h"
 #include "mm.h"
 
@@ -42,6 +43,29 @@ NTKERNELAPI VOID IoReuseIrp(PIRP Irp, NTSTATUS Iostatus);
 /* Make an IRP of memory of the driver's own. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-ioinitializeirp */
 NTKERNELAPI VOID IoInitializeIrp(PIRP Irp, USHORT PacketSize, CCHAR StackSize);
 
+/* Build a read, write, flush, shutdown or Plug and Play request that this thread sends and waits for; NULL if that
+   fails. IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-iobuildsynchronousfsdrequest */
+NTKERNELAPI PIRP IoBuildSynchronousFsdRequest(ULONG MajorFunction, PDEVICE_OBJECT DeviceObject, PVOID Buffer,
+                                              ULONG Length, PLARGE_INTEGER StartingOffset, PKEVENT Event,
+                                              PIO_STATUS_BLOCK IoStatusBlock);
+
+/* The same for a driver whose completion routine frees what it built; NULL if that fails.
+   IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-iobuildasynchronousfsdrequest */
+NTKERNELAPI PIRP IoBuildAsynchronousFsdRequest(ULONG MajorFunction, PDEVICE_OBJECT DeviceObject, PVOID Buffer,
+                                               ULONG Length, PLARGE_INTEGER StartingOffset,
+                                               PIO_STATUS_BLOCK IoStatusBlock);
+
+/* Build a device control request that this thread sends and waits for; NULL if that fails.
+   IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-iobuilddeviceiocontrolrequest */
+NTKERNELAPI PIRP IoBuildDeviceIoControlRequest(ULONG IoControlCode, PDEVICE_OBJECT DeviceObject,
+                                               PVOID InputBuffer, ULONG InputBufferLength, PVOID OutputBuffer,
+                                               ULONG OutputBufferLength, BOOLEAN InternalDeviceIoControl,
+                                               PKEVENT Event, PIO_STATUS_BLOCK IoStatusBlock);
+
+/* Make an IRP that stands for a part of a master IRP, which is complete when all of them are; NULL if that fails.
+   IRQL <= DISPATCH_LEVEL. Doc: ntddk/nf-ntddk-iomakeassociatedirp */
+NTKERNELAPI PIRP IoMakeAssociatedIrp(PIRP Irp, CCHAR StackSize);
+
 /* Send an IRP to a driver's dispatch routine. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-iofcalldriver */
 NTKERNELAPI NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp);
 
@@ -63,6 +87,27 @@ NTKERNELAPI NTSTATUS IoSetCompletionRoutineEx(PDEVICE_OBJECT DeviceObject, PIRP 
                                               BOOLEAN InvokeOnSuccess, BOOLEAN InvokeOnError,
                                               BOOLEAN InvokeOnCancel);
 #endif
+
+/* ---- Cancelling ---------------------------------------------------------------------------------------- */
+
+/* Set an IRP's cancel bit and call its cancel routine; TRUE if it had one.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-iocancelirp */
+NTKERNELAPI BOOLEAN IoCancelIrp(PIRP Irp);
+
+/* Set an IRP's cancel routine, NULL for none; returns the one before.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-iosetcancelroutine */
+static inline PDRIVER_CANCEL IoSetCancelRoutine(PIRP Irp, PDRIVER_CANCEL CancelRoutine)
+{
+    return (PDRIVER_CANCEL)(ULONG_PTR)InterlockedExchangePointer((PVOID volatile *)&Irp->CancelRoutine,
+                                                                 (PVOID)(ULONG_PTR)CancelRoutine);
+}
+
+/* Take the lock that guards cancel routines. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-ioacquirecancelspinlock */
+NTKERNELAPI VOID IoAcquireCancelSpinLock(PKIRQL Irql);
+
+/* Release it; a cancel routine passes Irp->CancelIrql.
+   IRQL == DISPATCH_LEVEL. Doc: wdm/nf-wdm-ioreleasecancelspinlock */
+NTKERNELAPI VOID IoReleaseCancelSpinLock(KIRQL Irql);
 
 /* ---- Devices ------------------------------------------------------------------------------------------- */
 

@@ -325,6 +325,12 @@ NTKERNELAPI PEPROCESS PsGetCurrentProcess(VOID);
 /* The same under its older name. Any IRQL. Doc: wdm/nf-wdm-iogetcurrentprocess */
 NTKERNELAPI PEPROCESS IoGetCurrentProcess(VOID);
 
+/* The current thread, an opaque object. Any IRQL. Doc: ntddk/nf-ntddk-psgetcurrentthread */
+NTKERNELAPI PETHREAD PsGetCurrentThread(VOID);
+
+/* The same under its older name. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-kegetcurrentthread */
+NTKERNELAPI PKTHREAD KeGetCurrentThread(VOID);
+
 /* The system process, in which work items and system threads run. A system-supplied variable. */
 NTKERNELAPI extern PEPROCESS PsInitialSystemProcess;
 

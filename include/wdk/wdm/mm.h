@@ -72,6 +72,13 @@ typedef enum _LOCK_OPERATION {
     IoModifyAccess
 } LOCK_OPERATION;
 
+/* One page of a buffer that is scattered over pages of virtual memory. */
+typedef union _FILE_SEGMENT_ELEMENT {
+    PVOID Buffer;
+    ULONGLONG Alignment;
+} FILE_SEGMENT_ELEMENT, *PFILE_SEGMENT_ELEMENT;
+C_ASSERT(sizeof(FILE_SEGMENT_ELEMENT) == 8);
+
 typedef enum _MM_PAGE_PRIORITY {
     LowPagePriority = 0,
     NormalPagePriority = 16,
@@ -160,6 +167,16 @@ NTKERNELAPI VOID MmBuildMdlForNonPagedPool(PMDL MemoryDescriptorList);
 NTKERNELAPI VOID MmProbeAndLockPages(PMDL MemoryDescriptorList, KPROCESSOR_MODE AccessMode,
                                      LOCK_OPERATION Operation);
 
+/* The same for user addresses of a process, which need not be the current one.
+   IRQL <= APC_LEVEL. Doc: ntifs/nf-ntifs-mmprobeandlockprocesspages */
+NTKERNELAPI VOID MmProbeAndLockProcessPages(PMDL MemoryDescriptorList, PEPROCESS Process, KPROCESSOR_MODE AccessMode,
+                                            LOCK_OPERATION Operation);
+
+/* Lock one page for each segment, and fill in the PFNs in their order.
+   IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-mmprobeandlockselectedpages */
+NTKERNELAPI VOID MmProbeAndLockSelectedPages(PMDL MemoryDescriptorList, PFILE_SEGMENT_ELEMENT SegmentArray,
+                                             KPROCESSOR_MODE AccessMode, LOCK_OPERATION Operation);
+
 /* Unlock the pages of an MDL; a system mapping of it goes too.
    IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmunlockpages */
 NTKERNELAPI VOID MmUnlockPages(PMDL MemoryDescriptorList);
@@ -188,6 +205,118 @@ NTKERNELAPI PVOID MmMapLockedPagesSpecifyCache(PMDL MemoryDescriptorList, KPROCE
    IRQL <= DISPATCH_LEVEL, <= APC_LEVEL for user addresses. Doc: wdm/nf-wdm-mmunmaplockedpages */
 NTKERNELAPI VOID MmUnmapLockedPages(PVOID BaseAddress, PMDL MemoryDescriptorList);
 
+/* Obsolete: as MmMapLockedPagesSpecifyCache, cached; stops the machine when a system mapping fails.
+   IRQL <= DISPATCH_LEVEL, <= APC_LEVEL for UserMode. Doc: wdm/nf-wdm-mmmaplockedpages */
+NTKERNELAPI PVOID MmMapLockedPages(PMDL MemoryDescriptorList, KPROCESSOR_MODE AccessMode);
+
+/* Obsolete: as MmGetSystemAddressForMdlSafe, but stops the machine when the mapping fails.
+   A macro on Windows, a function here. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmgetsystemaddressformdl */
+NTKERNELAPI PVOID MmGetSystemAddressForMdl(PMDL Mdl);
+
+/* Obsolete: format an MDL, in nonpaged pool of its own if none is given. */
+NTKERNELAPI PMDL MmCreateMdl(PMDL MemoryDescriptorList, PVOID Base, SIZE_T Length);
+
+#if NTDDI_VERSION >= NTDDI_WINXP
+/* Change the protection of an MDL's system mapping.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmprotectmdlsystemaddress */
+NTKERNELAPI NTSTATUS MmProtectMdlSystemAddress(PMDL MemoryDescriptorList, ULONG NewProtect);
+#endif
+
+#if NTDDI_VERSION >= NTDDI_WIN10_RS3
+typedef VOID MM_MDL_ROUTINE(PVOID DriverContext, PVOID MappedVa);
+typedef MM_MDL_ROUTINE *PMM_MDL_ROUTINE;
+
+/* Call a routine with an MDL mapped, for as long as the call lasts.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmmapmdl */
+NTKERNELAPI NTSTATUS MmMapMdl(PMDL MemoryDescriptorList, ULONG Protection, PMM_MDL_ROUTINE DriverRoutine, PVOID DriverContext);
+#endif
+
+/* TRUE unless a page is used with another cache type than MmCached. IRQL <= DISPATCH_LEVEL. */
+NTKERNELAPI LOGICAL MmAreMdlPagesCached(PMDL MemoryDescriptorList);
+
+/* TRUE if every byte of every page is zero. IRQL <= DISPATCH_LEVEL. */
+NTKERNELAPI LOGICAL MmMdlPagesAreZero(PMDL MemoryDescriptorList);
+
+/* Before and after DMA on machines whose caches do not see it; on x64 it does nothing.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-keflushiobuffers */
+NTKERNELAPI VOID KeFlushIoBuffers(PMDL Mdl, BOOLEAN ReadOperation, BOOLEAN DmaOperation);
+
+/* ---- Reserved mappings --------------------------------------------------------------------------------- */
+
+#if NTDDI_VERSION >= NTDDI_WINXP
+/* Reserve system addresses for mappings that must not fail.
+   IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-mmallocatemappingaddress */
+NTKERNELAPI PVOID MmAllocateMappingAddress(SIZE_T NumberOfBytes, ULONG PoolTag);
+
+/* Give a reservation back. IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-mmfreemappingaddress */
+NTKERNELAPI VOID MmFreeMappingAddress(PVOID BaseAddress, ULONG PoolTag);
+
+/* Map an MDL at a reservation; NULL when it is too large for it.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmmaplockedpageswithreservedmapping */
+NTKERNELAPI PVOID MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG PoolTag, PMDL MemoryDescriptorList,
+                                                      MEMORY_CACHING_TYPE CacheType);
+
+/* Undo it; the reservation stays. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmunmapreservedmapping */
+NTKERNELAPI VOID MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDL MemoryDescriptorList);
+#endif
+
+#define MM_MAPPING_ADDRESS_DIVISIBLE 0x1
+
+#if NTDDI_VERSION >= NTDDI_WIN10_VB
+/* Reserve system addresses, with flags. IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-mmallocatemappingaddressex */
+NTKERNELAPI PVOID MmAllocateMappingAddressEx(SIZE_T NumberOfBytes, ULONG PoolTag, ULONG Flags);
+#endif
+
+/* ---- MDLs with pages of their own ---------------------------------------------------------------------- */
+
+#define MM_DONT_ZERO_ALLOCATION               0x00000001
+#define MM_ALLOCATE_FROM_LOCAL_NODE_ONLY      0x00000002
+#define MM_ALLOCATE_FULLY_REQUIRED            0x00000004
+#define MM_ALLOCATE_NO_WAIT                   0x00000008
+#define MM_ALLOCATE_PREFER_CONTIGUOUS         0x00000010
+#define MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS 0x00000020
+#define MM_ALLOCATE_FAST_LARGE_PAGES          0x00000040
+#define MM_ALLOCATE_TRIM_IF_NECESSARY         0x00000080
+#define MM_ALLOCATE_AND_HOT_REMOVE            0x00000100
+#define MM_FREE_MDL_PAGES_ZERO                0x00000001
+
+typedef struct _MM_PHYSICAL_ADDRESS_LIST {
+    PHYSICAL_ADDRESS PhysicalAddress;
+    SIZE_T NumberOfBytes;
+} MM_PHYSICAL_ADDRESS_LIST, *PMM_PHYSICAL_ADDRESS_LIST;
+C_ASSERT(sizeof(MM_PHYSICAL_ADDRESS_LIST) == 16);
+
+/* Zeroed pages from ranges of physical addresses, as many as there are, and an MDL for them: free the pages with
+   MmFreePagesFromMdl, then the MDL with ExFreePool. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatepagesformdl */
+NTKERNELAPI PMDL MmAllocatePagesForMdl(PHYSICAL_ADDRESS LowAddress, PHYSICAL_ADDRESS HighAddress,
+                                       PHYSICAL_ADDRESS SkipBytes, SIZE_T TotalBytes);
+
+/* Free the pages, and a system mapping of them; not the MDL.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmfreepagesfrommdl */
+NTKERNELAPI VOID MmFreePagesFromMdl(PMDL MemoryDescriptorList);
+NTKERNELAPI VOID MmFreePagesFromMdlEx(PMDL MemoryDescriptorList, ULONG Flags);
+
+#if NTDDI_VERSION >= NTDDI_WS03SP1
+/* The same with a cache type and MM_ALLOCATE_* flags.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatepagesformdlex */
+NTKERNELAPI PMDL MmAllocatePagesForMdlEx(PHYSICAL_ADDRESS LowAddress, PHYSICAL_ADDRESS HighAddress,
+                                         PHYSICAL_ADDRESS SkipBytes, SIZE_T TotalBytes, MEMORY_CACHING_TYPE CacheType,
+                                         ULONG Flags);
+#endif
+
+#if NTDDI_VERSION >= NTDDI_WIN8
+/* The same from a node of memory by preference.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatenodepagesformdlex */
+NTKERNELAPI PMDL MmAllocateNodePagesForMdlEx(PHYSICAL_ADDRESS LowAddress, PHYSICAL_ADDRESS HighAddress,
+                                             PHYSICAL_ADDRESS SkipBytes, SIZE_T TotalBytes,
+                                             MEMORY_CACHING_TYPE CacheType, ULONG IdealNode, ULONG Flags);
+
+/* An MDL for device memory; free it with IoFreeMdl.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatemdlforiospace */
+NTKERNELAPI NTSTATUS MmAllocateMdlForIoSpace(PMM_PHYSICAL_ADDRESS_LIST PhysicalAddressList, SIZE_T NumberOfEntries,
+                                             PMDL *NewMdl);
+#endif
+
 /* ---- Addresses and contiguous memory ------------------------------------------------------------------- */
 
 /* The physical address behind a resident virtual one; 0 if there is none.
@@ -197,6 +326,30 @@ NTKERNELAPI PHYSICAL_ADDRESS MmGetPhysicalAddress(PVOID BaseAddress);
 /* Whether touching an address would not fault.
    IRQL <= DISPATCH_LEVEL. Doc: ntddk/nf-ntddk-mmisaddressvalid */
 NTKERNELAPI BOOLEAN MmIsAddressValid(PVOID VirtualAddress);
+
+/* Where RAM of this physical address is mapped; NULL if it is none.
+   Any IRQL. Doc: ntddk/nf-ntddk-mmgetvirtualforphysical */
+NTKERNELAPI PVOID MmGetVirtualForPhysical(PHYSICAL_ADDRESS PhysicalAddress);
+
+/* Whether an address is nonpaged system memory. IRQL <= HIGH_LEVEL. Doc: ntddk/nf-ntddk-mmisnonpagedsystemaddressvalid */
+NTKERNELAPI BOOLEAN MmIsNonPagedSystemAddressValid(PVOID VirtualAddress);
+
+/* Raise unless a range lies in user space and is aligned. IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-probeforread */
+NTKERNELAPI VOID ProbeForRead(const volatile VOID *Address, SIZE_T Length, ULONG Alignment);
+
+/* Raise also unless it can be written. IRQL <= APC_LEVEL. Doc: wdm/nf-wdm-probeforwrite */
+NTKERNELAPI VOID ProbeForWrite(volatile VOID *Address, SIZE_T Length, ULONG Alignment);
+
+/* Map physical addresses: a device's, or locked memory. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmmapiospace */
+NTKERNELAPI PVOID MmMapIoSpace(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes, MEMORY_CACHING_TYPE CacheType);
+
+/* Undo it, with the same size. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmunmapiospace */
+NTKERNELAPI VOID MmUnmapIoSpace(PVOID BaseAddress, SIZE_T NumberOfBytes);
+
+#if NTDDI_VERSION >= NTDDI_WIN10
+/* Map physical addresses with a protection. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmmapiospaceex */
+NTKERNELAPI PVOID MmMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes, ULONG Protect);
+#endif
 
 /* Allocate contiguous memory below an address.
    IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatecontiguousmemory */
@@ -209,6 +362,37 @@ NTKERNELAPI PVOID MmAllocateContiguousMemorySpecifyCache(SIZE_T NumberOfBytes,
                                                          PHYSICAL_ADDRESS HighestAcceptableAddress,
                                                          PHYSICAL_ADDRESS BoundaryAddressMultiple,
                                                          MEMORY_CACHING_TYPE CacheType);
+
+#define MM_ANY_NODE_OK                         0x80000000U
+#define MM_ALLOCATE_CONTIGUOUS_MEMORY_FAST_ONLY 0x1
+
+/* The same from a node of memory by preference.
+   IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatecontiguousmemoryspecifycachenode */
+NTKERNELAPI PVOID MmAllocateContiguousMemorySpecifyCacheNode(SIZE_T NumberOfBytes, PHYSICAL_ADDRESS LowestAcceptableAddress,
+                                                             PHYSICAL_ADDRESS HighestAcceptableAddress,
+                                                             PHYSICAL_ADDRESS BoundaryAddressMultiple,
+                                                             MEMORY_CACHING_TYPE CacheType, NODE_REQUIREMENT PreferredNode);
+
+#if NTDDI_VERSION >= NTDDI_WIN8
+/* The same with a protection, from that node only. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatecontiguousnodememory */
+NTKERNELAPI PVOID MmAllocateContiguousNodeMemory(SIZE_T NumberOfBytes, PHYSICAL_ADDRESS LowestAcceptableAddress,
+                                                 PHYSICAL_ADDRESS HighestAcceptableAddress,
+                                                 PHYSICAL_ADDRESS BoundaryAddressMultiple, ULONG Protect,
+                                                 NODE_REQUIREMENT PreferredNode);
+#endif
+
+#if NTDDI_VERSION >= NTDDI_WIN10_VB
+/* The same with a status. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmallocatecontiguousmemoryex */
+NTKERNELAPI NTSTATUS MmAllocateContiguousMemoryEx(PSIZE_T NumberOfBytes, PHYSICAL_ADDRESS LowestAcceptableAddress,
+                                                  PHYSICAL_ADDRESS HighestAcceptableAddress,
+                                                  PHYSICAL_ADDRESS BoundaryAddressMultiple,
+                                                  NODE_REQUIREMENT PreferredNode, ULONG Protect, PVOID PartitionObject,
+                                                  ULONG Tag, ULONG Flags, PVOID *BaseAddress);
+#endif
+
+/* Noncached, page-aligned, nonpaged memory. IRQL < DISPATCH_LEVEL. Doc: ntddk/nf-ntddk-mmallocatenoncachedmemory */
+NTKERNELAPI PVOID MmAllocateNonCachedMemory(SIZE_T NumberOfBytes);
+NTKERNELAPI VOID MmFreeNonCachedMemory(PVOID BaseAddress, SIZE_T NumberOfBytes);
 
 /* Free memory of MmAllocateContiguousMemory.
    IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-mmfreecontiguousmemory */

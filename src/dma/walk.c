@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bytes of a chain of MDLs, page by page, by their PFNs. An MDL of no bytes is passed over.
+ *
+ *     MDL    |----[#### page 0 ####|#### page 1 ####|### page 2]      ByteOffset, ByteCount
+ *     pieces      [      1         |       2        |     3    ]
+ */
+
+#include "dma/dma.h"
+
+void dma_walk(struct dma_cursor *cursor, const struct dma_buffer *buffer)
+{
+    *cursor = (struct dma_cursor){.mdl = buffer->mdl, .off = buffer->off, .left = buffer->bytes};
+    while (cursor->mdl != NULL && cursor->off >= cursor->mdl->ByteCount) {
+        cursor->off -= cursor->mdl->ByteCount;
+        cursor->mdl = cursor->mdl->Next;
+    }
+}
+
+static void pass(struct dma_cursor *cursor, uint32_t bytes)
+{
+    cursor->off += bytes;
+    cursor->left -= bytes;
+    while (cursor->left > 0 && cursor->mdl != NULL && cursor->off >= cursor->mdl->ByteCount) {
+        cursor->off -= cursor->mdl->ByteCount;
+        cursor->mdl = cursor->mdl->Next;
+    }
+}
+
+bool dma_next_piece(struct dma_cursor *cursor, struct dma_piece *piece)
+{
+    uint64_t at, bytes;
+
+    if (cursor->left == 0 || cursor->mdl == NULL)
+        return false;
+    at = cursor->mdl->ByteOffset + cursor->off;
+    bytes = cursor->mdl->ByteCount - cursor->off;
+    piece->pfn = mdl_pfns(cursor->mdl)[at >> SPAN_PAGE_SHIFT];
+    piece->off = (uint32_t)(at & SPAN_PAGE_MASK);
+    if (bytes > SPAN_PAGE_SIZE - piece->off)
+        bytes = SPAN_PAGE_SIZE - piece->off;
+    piece->bytes = (uint32_t)(bytes < cursor->left ? bytes : cursor->left);
+    pass(cursor, piece->bytes);
+    return true;
+}
+
+bool dma_chain_holds(const struct dma_buffer *buffer)
+{
+    uint64_t sum = 0;
+
+    for (const MDL *mdl = buffer->mdl; mdl != NULL; mdl = mdl->Next) {
+        sum += mdl->ByteCount;
+        if (sum >= buffer->off && sum - buffer->off >= buffer->bytes)
+            return true;
+    }
+    return false;
+}
+
+uint8_t *dma_page_va(const struct machine *machine, PFN_NUMBER pfn)
+{
+    void *va;
+
+    return mm_first_run(machine, &pfn, 1, &va) == 1 ? va : NULL;
+}
