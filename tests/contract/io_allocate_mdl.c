@@ -63,7 +63,8 @@ static const struct range ranges[] = {
     {0, 1, 1},                  {0, PAGE_SIZE - 1, 1},      {0, PAGE_SIZE, 1},              {0, PAGE_SIZE + 1, 2},
     {1, 1, 1},                  {1, PAGE_SIZE - 2, 1},      {1, PAGE_SIZE - 1, 1},          {1, PAGE_SIZE, 2},
     {2048, 2047, 1},            {2048, 2048, 1},            {2048, 2049, 2},                {2048, PAGE_SIZE + 2049, 3},
-    {PAGE_SIZE - 1, 1, 1},      {PAGE_SIZE - 1, 2, 2},      {PAGE_SIZE - 1, PAGE_SIZE, 2},  {PAGE_SIZE - 1, PAGE_SIZE + 1, 2},
+    {PAGE_SIZE - 1, 1, 1},      {PAGE_SIZE - 1, 2, 2},      {PAGE_SIZE - 1, PAGE_SIZE, 2},
+    {PAGE_SIZE - 1, PAGE_SIZE + 1, 2},
     {PAGE_SIZE - 1, PAGE_SIZE + 2, 3},                      {0, 64 * PAGE_SIZE, 64},        {1, 64 * PAGE_SIZE, 65},
     {PAGE_SIZE - 1, 64 * PAGE_SIZE, 65},                    {0, 1000 * PAGE_SIZE + 1, 1001},
 };
@@ -462,7 +463,8 @@ static void expect_limit_of_versions(const char *const *versions, SIZE_T count, 
     }
 }
 
-/* IoAllocateMdl-20: on Windows 2000, XP and Server 2003 the limit is what fits the 16-bit size of an MDL, to the byte. */
+/* IoAllocateMdl-20: on Windows 2000, XP and Server 2003 the limit is what fits the 16-bit size of an MDL, to the
+   byte. */
 TEST(io_allocate_mdl, allocate__windows_2000_xp_2003__is_limited_by_the_size_of_an_mdl)
 {
     static const char *const versions[] = {"2000", "xp", "2003"};

@@ -7,7 +7,8 @@
 #include "harness.h"
 #include <wdm.h>
 
-#include "support.h"
+#include "io_stack.h"
+#include "pages.h"
 
 /* A partial MDL over the middle of a buffer that is locked, and its source. */
 struct pair {
@@ -114,6 +115,45 @@ SILENT_TEST(io_free_mdl, free__partial_mdl__leaves_its_source_alone)
     EXPECT_PATTERN(system, PAGES * PAGE_SIZE, SEED);
     EXPECT_EQ(pinion_trim(), 0);
     release_source(&pair);
+}
+
+/* IoFreeMdl-07: an MDL of device memory, made by MmAllocateMdlForIoSpace, is freed by it too. */
+SILENT_TEST(io_free_mdl, free__mdl_of_device_memory__leaves_nothing)
+{
+    MM_PHYSICAL_ADDRESS_LIST ranges[] = {
+        {.PhysicalAddress.QuadPart = DEVICE_AT, .NumberOfBytes = 2 * PAGE_SIZE},
+        {.PhysicalAddress.QuadPart = DEVICE_AT + 16 * PAGE_SIZE, .NumberOfBytes = PAGE_SIZE},
+    };
+    const struct pinion_counters before = counters_now();
+    PMDL mdl;
+
+    EXPECT_STATUS(MmAllocateMdlForIoSpace(ranges, ARRAYSIZE(ranges), &mdl), STATUS_SUCCESS);
+    EXPECT_EQ(counters_now().live_mdls, before.live_mdls + 1);
+    EXPECT_EQ(MmGetMdlByteCount(mdl), 3 * PAGE_SIZE);
+    IoFreeMdl(mdl);
+    EXPECT_SAME_COUNTERS(before);
+}
+
+static void free_mdl_with_pages(HARNESS_UNUSED void *context)
+{
+    IoFreeMdl(pages_anywhere(PAGES));
+}
+
+/* IoFreeMdl-08: an MDL that brought its own pages is not one for IoFreeMdl: the call is reported there and then. */
+TEST_UNTIDY(io_free_mdl, free__mdl_with_pages_of_its_own__is_reported)
+{
+    const struct stop stop = run_until_stop(free_mdl_with_pages, NULL);
+
+    EXPECT_EQ(stop_warnings(&stop, "pages-mdl-freed-as-mdl"), 1);
+}
+
+/* IoFreeMdl-08: its pages are freed by MmFreePagesFromMdl and it by ExFreePool, in silence. */
+SILENT_TEST(io_free_mdl, free__mdl_with_pages_freed_in_its_own_way__is_legal)
+{
+    const PMDL mdl = pages_anywhere(PAGES);
+
+    MmFreePagesFromMdl(mdl);
+    ExFreePool(mdl);
 }
 
 /* ---- What stays ------------------------------------------------------------------------------------------------ */
@@ -318,6 +358,58 @@ TEST_UNTIDY(io_free_mdl, free__mapped_into_a_process__stops)
     const struct stop stop = expect_stop(free_mapped_for_user, words, 0xC4, 0xB8);
 
     EXPECT_EQ(stop.p[1], words[0]);
+}
+
+static NTSTATUS free_mdl_and_irp(HARNESS_UNUSED PDEVICE_OBJECT device, PIRP irp, PVOID context)
+{
+    uint64_t *const words = context;
+
+    if (words == NULL)
+        MmUnlockPages(irp->MdlAddress);
+    else
+        words[0] = (uintptr_t)irp->MdlAddress;
+    IoFreeMdl(irp->MdlAddress);
+    irp->MdlAddress = NULL;
+    IoFreeIrp(irp);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+/* A request for a block of pool, built for a driver that does not wait, to a device that does direct I/O; its completion
+   routine notes the MDL and frees it locked, or unlocks it first where there is nowhere to note it. */
+static void send_asynchronous_request(void *words)
+{
+    UCHAR *const block = pool_pages(2);
+    LARGE_INTEGER offset = {.QuadPart = 0};
+    struct layer layer;
+
+    layer_create(&layer, DO_DIRECT_IO, complete_with_success);
+    const PIRP irp = IoBuildAsynchronousFsdRequest(IRP_MJ_READ, layer.device, block, 2 * PAGE_SIZE, &offset, NULL);
+    EXPECT(irp != NULL && irp->MdlAddress != NULL);
+    EXPECT_EQ(counters_now().locked_pages, 2);
+    IoSetCompletionRoutine(irp, free_mdl_and_irp, words, TRUE, TRUE, TRUE);
+    IoCallDriver(layer.device, irp);
+    layer_destroy(&layer);
+    ExFreePoolWithTag(block, TEST_TAG);
+}
+
+/* IoFreeMdl-12: the pool pages of an asynchronous request carry a lock of the builder's: freeing the MDL without
+   MmUnlockPages stops. */
+TEST_UNTIDY(io_free_mdl, free__mdl_of_an_asynchronous_request_still_locked__stops)
+{
+    uint64_t *const words = shared_words();
+    const struct stop stop = run_until_stop(send_asynchronous_request, words);
+
+    EXPECT(stop.stopped);
+    EXPECT_EQ(stop.code, 0xCB);
+    EXPECT_EQ(stop.p[2], words[0]);
+    EXPECT_EQ(stop.p[3], 2);
+}
+
+/* IoFreeMdl-12: unlocked before, it goes in silence. */
+SILENT_TEST(io_free_mdl, free__mdl_of_an_asynchronous_request_unlocked__is_legal)
+{
+    send_asynchronous_request(NULL);
+    EXPECT_EQ(counters_now().locked_pages, 0);
 }
 
 /* ---- Afterwards ------------------------------------------------------------------------------------------------ */

@@ -149,13 +149,57 @@ TEST(io_irp, allocate_and_free__at_dispatch_level__work)
     KeLowerIrql(irql);
 }
 
-/* Freed twice: the second time it is no IRP any more. */
-STOP_TEST_ANY_P1(io_irp, free__twice__bug_check_0x44, 0x44)
+static void free_twice(void *context)
 {
     PIRP irp = IoAllocateIrp(1, FALSE);
 
+    *(uint64_t *)context = (uintptr_t)irp;
     IoFreeIrp(irp);
     IoFreeIrp(irp);
+}
+
+/* Driver_Verifier_I_O_verification-01 Driver_Verifier_I_O_verification-02: freed twice, it is no IRP the second time. */
+TEST(io_irp, free__twice__stops_with_its_address)
+{
+    uint64_t *irp = shared_words();
+    const struct stop stop = expect_stop(free_twice, irp, 0xC9, 0x01);
+
+    EXPECT_EQ(stop.p[1], *irp);
+}
+
+/* Without the verifier the I/O manager itself finds out. */
+STOP_TEST_ANY_P1(io_irp, free__twice_without_verifier__bug_check_0x44, 0x44)
+{
+    uint64_t irp;
+
+    boot("verifier=off");
+    free_twice(&irp);
+}
+
+static void free_as_pool(void *context)
+{
+    PIRP irp = IoAllocateIrp(1, FALSE);
+
+    *(uint64_t *)context = (uintptr_t)irp;
+    ExFreePool(irp);
+}
+
+/* IoFreeIrp-02: an IRP that is freed as if it were pool. */
+TEST(io_irp, free__with_ExFreePool__stops_with_its_address)
+{
+    uint64_t *irp = shared_words();
+    const struct stop stop = expect_stop(free_as_pool, irp, 0xC4, 0x105);
+
+    EXPECT_EQ(stop.p[1], *irp);
+}
+
+/* Without the verifier it is an address that the pool does not know. */
+STOP_TEST(io_irp, free__with_ExFreePool_without_verifier__is_no_pool, 0xC2, 0x46)
+{
+    uint64_t irp;
+
+    boot("verifier=off");
+    free_as_pool(&irp);
 }
 
 static NTSTATUS free_the_request(HARNESS_UNUSED struct layer *layer, PIRP irp)
@@ -164,7 +208,7 @@ static NTSTATUS free_the_request(HARNESS_UNUSED struct layer *layer, PIRP irp)
     return STATUS_SUCCESS;
 }
 
-/* A request's IRP belongs to the I/O manager: a driver that frees it stops the machine. */
+/* Driver_Verifier_I_O_verification-02: a request's IRP belongs to the I/O manager: a driver that frees it stops the machine. */
 STOP_TEST(io_irp, free__of_the_io_managers_irp__bug_check_0xC9, 0xC9, 0x02)
 {
     struct layer layer;

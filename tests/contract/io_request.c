@@ -306,7 +306,7 @@ TEST(io_request, buffered_write__gives_a_copy)
     pinion_user_free(buffer);
 }
 
-/* Neither a bad buffer nor a lack of pool reaches the driver or leaves anything behind. */
+/* Neither a bad buffer nor a lack of memory, for the IRP or for its buffer, reaches the driver or leaves anything behind. */
 TEST(io_request, buffered__bad_buffer_or_no_pool__is_refused)
 {
     struct fixture f;
@@ -319,8 +319,10 @@ TEST(io_request, buffered__bad_buffer_or_no_pool__is_refused)
     EXPECT_STATUS(transfer(&f, PINION_WRITE, NULL, 5000, 0, NULL), STATUS_ACCESS_VIOLATION);
     EXPECT_STATUS(transfer(&f, PINION_READ, pool, 100, 0, NULL), STATUS_ACCESS_VIOLATION);
     EXPECT_STATUS(transfer(&f, PINION_WRITE, pool, 100, 0, NULL), STATUS_ACCESS_VIOLATION);
-    pinion_fail("ExAllocatePoolWithTag", 1);
-    EXPECT_STATUS(transfer(&f, PINION_READ, writable, 5000, 0, NULL), STATUS_INSUFFICIENT_RESOURCES);
+    for (unsigned nth = 1; nth <= 2; nth++) {
+        pinion_fail("internal", nth);
+        EXPECT_STATUS(transfer(&f, PINION_READ, writable, 5000, 0, NULL), STATUS_INSUFFICIENT_RESOURCES);
+    }
     EXPECT_EQ(calls, 0);
     EXPECT_EQ(counters_now().live_irps, 0);
     close_fixture(&f);
