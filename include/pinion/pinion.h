@@ -132,6 +132,7 @@ PINION_API void pinion_driver_unload(PDRIVER_OBJECT driver);
 enum pinion_disk_flags {
     PINION_DISK_WRITABLE = 1,           /* without it, a write is STATUS_MEDIA_WRITE_PROTECTED */
     PINION_DISK_PARTIAL  = 2,           /* transfers at most PINION_DISK_PARTIAL_BYTES a request, and says how many */
+    PINION_DISK_32_BIT   = 4,           /* as a bus master (pinion/disk.h) it has 32 address bits; otherwise 64 */
 };
 enum { PINION_DISK_PARTIAL_BYTES = 24 * 1024 };
 

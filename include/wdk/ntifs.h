@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The header of file systems and filters: what <ntddk.h> has, and running in the address space of another
-   process. */
+/* The header of file systems and filters: what <ntddk.h> has, the cache manager, and running in the address space of
+   another process. */
 #ifndef PINION_WDK_NTIFS_H
 #define PINION_WDK_NTIFS_H
 
 #include "ntddk.h"
+#include "wdm/cc.h"
 
 /* Where KeStackAttachProcess keeps what KeUnstackDetachProcess restores. Opaque. */
 typedef struct _KAPC_STATE {

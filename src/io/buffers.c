@@ -207,14 +207,19 @@ static bool holds_lock(const MDL *mdl)
     return mdl_has(mdl, MDL_PAGES_LOCKED) && !mdl_has(mdl, MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL);
 }
 
+void io_unlock_mdls(struct machine *machine, PMDL chain)
+{
+    for (PMDL mdl = chain; mdl != NULL; mdl = mdl->Next)
+        if (holds_lock(mdl))
+            mdl_unlock(machine, mdl);
+}
+
 /* All locks of a chain go before any of its MDLs does. */
 void io_release_mdls(struct machine *machine, PMDL chain)
 {
     PMDL next;
 
-    for (PMDL mdl = chain; mdl != NULL; mdl = mdl->Next)
-        if (holds_lock(mdl))
-            mdl_unlock(machine, mdl);
+    io_unlock_mdls(machine, chain);
     for (PMDL mdl = chain; mdl != NULL; mdl = next) {
         next = mdl->Next;
         mdl_destroy(machine, mdl);

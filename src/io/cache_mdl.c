@@ -200,20 +200,146 @@ VOID CcMdlWriteComplete(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, PMDL
 }
 
 /*
- * What may have been stored through the chain is not to reach the file: clean pages are read anew when they are needed.
- * Pages that were dirty before keep what stands in them. The cache knows the range by the chain's addresses, since the
- * routine is not told it.
+ * Nothing is to be written: unlock and free the chain. What may have been stored through it does not reach the file, and
+ * pages that were clean are read anew when they are next needed; one that was dirty before keeps what stands in it.
+ *
+ * Doc:  ntifs/nf-ntifs-ccmdlwriteabort
  */
-static NTSTATUS forget_if_here(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece, void *context)
-{
-    (void)piece;
-    return cache_forget_addresses(machine, cache, view, context);
-}
-
-/* Doc: ntifs/nf-ntifs-ccmdlwriteabort */
 VOID CcMdlWriteAbort(PFILE_OBJECT FileObject, PMDL MdlChain)
 {
-    (void)FileObject;
-    (void)MdlChain;
-    (void)forget_if_here;
+    struct machine *machine = ke_machine();
+    struct io_cache *cache = cache_hold(machine, FileObject);
+
+    io_unlock_mdls(machine, MdlChain);
+    for (PMDL mdl = MdlChain; mdl != NULL && cache != NULL; mdl = mdl->Next)
+        cache_forget(machine, cache, mdl_va(mdl), mdl->ByteCount);
+    give_back(machine, cache, MdlChain);
+}
+
+/* ---- the same without exceptions ---- */
+
+/* There are no byte-range locks, so LockKey has no effect. Doc: ntifs/nf-ntifs-_fsrtl_advanced_fcb_header-fsrtlmdlreaddev */
+BOOLEAN FsRtlMdlReadDev(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, ULONG LockKey, PMDL *MdlChain,
+                        PIO_STATUS_BLOCK IoStatus, PDEVICE_OBJECT DeviceObject)
+{
+    UNREFERENCED_PARAMETER(LockKey);
+    UNREFERENCED_PARAMETER(DeviceObject);
+    return NT_SUCCESS(lock_range(ke_machine(), FileObject, range_of(FileOffset, Length), false, ke_fails(KE_FALLIBLE_FsRtlMdlReadDev),
+                                 MdlChain, IoStatus));
+}
+
+/* Doc: ntifs/nf-ntifs-_fsrtl_advanced_fcb_header-fsrtlmdlreadcompletedev */
+BOOLEAN FsRtlMdlReadCompleteDev(PFILE_OBJECT FileObject, PMDL MdlChain, PDEVICE_OBJECT DeviceObject)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    CcMdlReadComplete(FileObject, MdlChain);
+    return TRUE;
+}
+
+/* Doc: ntifs/nf-ntifs-_fsrtl_advanced_fcb_header-fsrtlpreparemdlwritedev */
+BOOLEAN FsRtlPrepareMdlWriteDev(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, ULONG LockKey, PMDL *MdlChain,
+                                PIO_STATUS_BLOCK IoStatus, PDEVICE_OBJECT DeviceObject)
+{
+    UNREFERENCED_PARAMETER(LockKey);
+    UNREFERENCED_PARAMETER(DeviceObject);
+    return NT_SUCCESS(lock_range(ke_machine(), FileObject, range_of(FileOffset, Length), true,
+                                 ke_fails(KE_FALLIBLE_FsRtlPrepareMdlWriteDev), MdlChain, IoStatus));
+}
+
+/*
+ * As CcMdlWriteComplete, which also flushes with FO_WRITE_THROUGH and raises where that fails; with that flag the result is FALSE
+ * although the chain is gone.
+ *
+ * Doc:  ntifs/nf-ntifs-_fsrtl_advanced_fcb_header-fsrtlmdlwritecompletedev
+ */
+BOOLEAN FsRtlMdlWriteCompleteDev(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, PMDL MdlChain, PDEVICE_OBJECT DeviceObject)
+{
+    const NTSTATUS status = complete_write(ke_machine(), FileObject, FileOffset, MdlChain);
+
+    UNREFERENCED_PARAMETER(DeviceObject);
+    if (!NT_SUCCESS(status))
+        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+    return !writes_through(FileObject);
+}
+
+/* ---- copies ---- */
+
+struct copy {
+    uint8_t *buffer;                    /* the caller's, moves on */
+    bool     write;
+    void    *to;
+    void    *from;
+    size_t   bytes;
+};
+
+static void copy_bytes(void *context)
+{
+    const struct copy *copy = context;
+
+    memcpy(copy->to, copy->from, copy->bytes);
+}
+
+/* The caller's buffer may be bad: pages are marked even if only a part of the bytes has arrived. */
+static NTSTATUS copy_piece(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece, void *context)
+{
+    struct copy *copy = context;
+    uint8_t *cached = view->base + piece.start;
+    NTSTATUS status;
+
+    (void)machine;
+    copy->to = copy->write ? cached : copy->buffer;
+    copy->from = copy->write ? copy->buffer : cached;
+    copy->bytes = piece.bytes;
+    status = pinion_try(copy_bytes, copy);
+    if (copy->write)
+        cache_mark_dirty(cache, view, piece);
+    if (NT_SUCCESS(status))
+        copy->buffer += piece.bytes;
+    return status;
+}
+
+/* STATUS_CANT_WAIT: nothing is the matter but that the caller would have to wait. */
+static NTSTATUS copy_range(struct machine *machine, PFILE_OBJECT file, struct cache_range range, bool wait, bool fails, struct copy *copy)
+{
+    struct io_cache *cache = cache_hold(machine, file);
+    NTSTATUS status;
+
+    if (cache == NULL)
+        return STATUS_INVALID_PARAMETER;
+    status = fails ? STATUS_INSUFFICIENT_RESOURCES : check_range(cache, range, copy->write);
+    if (NT_SUCCESS(status))
+        status = cache_visit(machine, cache, range, wait, copy_piece, copy);
+    if (NT_SUCCESS(status) && copy->write)
+        status = flush_if_through(machine, cache, file, range);
+    cache_release(machine, cache, 1);
+    return status;
+}
+
+/*
+ * Copy from a cached file. FALSE: Wait is FALSE and something is not in memory. Raises as CcMdlRead does, or what the buffer
+ * refuses with.
+ *
+ * Doc:  ntifs/nf-ntifs-cccopyread
+ */
+BOOLEAN CcCopyRead(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, BOOLEAN Wait, PVOID Buffer, PIO_STATUS_BLOCK IoStatus)
+{
+    struct copy copy = {.buffer = Buffer};
+    const NTSTATUS status = copy_range(ke_machine(), FileObject, range_of(FileOffset, Length), Wait, ke_fails(KE_FALLIBLE_CcCopyRead), &copy);
+
+    *IoStatus = (IO_STATUS_BLOCK){.Status = status, .Information = (ULONG_PTR)(copy.buffer - (uint8_t *)Buffer)};
+    if (!NT_SUCCESS(status) && status != STATUS_CANT_WAIT)
+        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+    return NT_SUCCESS(status);
+}
+
+/* Copy into a cached file; with FO_WRITE_THROUGH it is flushed as well. Otherwise as CcCopyRead. Doc: ntifs/nf-ntifs-cccopywrite */
+BOOLEAN CcCopyWrite(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, BOOLEAN Wait, PVOID Buffer)
+{
+    struct copy copy = {.buffer = Buffer, .write = true};
+    const NTSTATUS status = copy_range(ke_machine(), FileObject, range_of(FileOffset, Length), Wait, ke_fails(KE_FALLIBLE_CcCopyWrite),
+                                       &copy);
+
+    if (!NT_SUCCESS(status) && status != STATUS_CANT_WAIT)
+        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+    return NT_SUCCESS(status);
 }

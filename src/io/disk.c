@@ -10,9 +10,14 @@
  *                        runs of pages that are contiguous in this process -> segments -> host_aio
  *
  * A request is checked as a whole before anything moves. It completes at DISPATCH_LEVEL, as from a disk's DPC.
+ *
+ * To a driver of its own it is a bus master instead (pinion/disk.h): it follows scatter/gather lists, by logical addresses, as
+ * far as the driver's DMA adapter lets it.
  */
 
+#include "dma/dma.h"
 #include "io/io.h"
+#include "pinion/disk.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -172,6 +177,31 @@ static NTSTATUS gather_chain(const struct machine *machine, struct transfer *tra
     return status;
 }
 
+/* The first `bytes` of what a list describes, as the device sees it. */
+static NTSTATUS gather_list(struct transfer *transfer, const PINION_DISK_COMMAND *command, uint64_t bytes)
+{
+    const unsigned access = command->WriteToDevice ? DMA_DEVICE_READS : DMA_DEVICE_WRITES;
+    const SCATTER_GATHER_ELEMENT *element = command->List->Elements;
+
+    for (; bytes > 0; element++) {
+        uint64_t la = (uint64_t)element->Address.QuadPart, left = at_most(bytes, element->Length);
+
+        bytes -= left;
+        while (left > 0) {
+            uint8_t *va;
+            const size_t run = dma_device_run(dma_adapter_of(command->Adapter), la, left, access, &va);
+
+            if (run == 0)
+                return STATUS_DEVICE_DATA_ERROR;
+            if (!add_segment(transfer, va, run))
+                return STATUS_INSUFFICIENT_RESOURCES;
+            la += run;
+            left -= run;
+        }
+    }
+    return STATUS_SUCCESS;
+}
+
 /* ---- reads and writes ---- */
 
 static bool chain_holds(const MDL *mdl, uint64_t bytes)
@@ -230,15 +260,16 @@ static void on_done(struct host_io *io)
     KeLowerIrql(irql);
 }
 
-/* STATUS_PENDING: on its way. Anything else: nothing has been started. */
-static NTSTATUS start(struct disk *disk, PIRP irp, const struct plan *plan)
+/* STATUS_PENDING: on its way. Anything else: nothing has been started. The command is NULL for the IRP's own MDLs. */
+static NTSTATUS start(struct disk *disk, PIRP irp, const struct plan *plan, const PINION_DISK_COMMAND *command)
 {
     struct transfer *transfer = take_transfer(disk);
     NTSTATUS status;
 
     if (transfer == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
-    status = gather_chain(ke_machine(), transfer, irp->MdlAddress, plan->bytes);
+    status = command == NULL ? gather_chain(ke_machine(), transfer, irp->MdlAddress, plan->bytes)
+                             : gather_list(transfer, command, plan->bytes);
     if (!NT_SUCCESS(status)) {
         give_transfer(disk, transfer);
         return status;
@@ -259,7 +290,65 @@ static NTSTATUS dispatch_transfer(PDEVICE_OBJECT device, PIRP irp)
 
     if (!NT_SUCCESS(status) || plan.bytes == 0)
         return io_complete_now(irp, status, 0);
-    status = start(disk_of(device), irp, &plan);
+    status = start(disk_of(device), irp, &plan, NULL);
+    return status == STATUS_PENDING ? status : io_complete_now(irp, status, 0);
+}
+
+/* ---- commands of the disk's own driver ---- */
+
+/* A disk with 32 address lines cannot put more on the bus. */
+static bool lines_suffice(const struct disk *disk, const SCATTER_GATHER_LIST *list)
+{
+    for (ULONG i = 0; (disk->flags & PINION_DISK_32_BIT) && i < list->NumberOfElements; i++) {
+        if (((uint64_t)list->Elements[i].Address.QuadPart + list->Elements[i].Length - 1) >> 32 == 0)
+            continue;
+        ke_warn("dma-fault", "a disk with 32 address lines was given logical address 0x%llX; describe it by Dma32BitAddresses",
+                (unsigned long long)list->Elements[i].Address.QuadPart);
+        return false;
+    }
+    return true;
+}
+
+static uint64_t list_bytes(const SCATTER_GATHER_LIST *list)
+{
+    uint64_t sum = 0;
+
+    for (ULONG i = 0; i < list->NumberOfElements; i++)
+        sum += list->Elements[i].Length;
+    return sum;
+}
+
+static NTSTATUS plan_command(const struct disk *disk, const PINION_DISK_COMMAND *command, struct plan *plan)
+{
+    *plan = (struct plan){.write = command->WriteToDevice, .off = command->Offset};
+    if (disk->aio == NULL)
+        return STATUS_DEVICE_NOT_READY;
+    if (plan->write && !(disk->flags & PINION_DISK_WRITABLE))
+        return STATUS_MEDIA_WRITE_PROTECTED;
+    if (!lines_suffice(disk, command->List))
+        return STATUS_DEVICE_DATA_ERROR;
+    if (plan->off >= disk->file.bytes)
+        return STATUS_END_OF_FILE;
+    plan->bytes = at_most(list_bytes(command->List), disk->file.bytes - plan->off);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS dispatch_command(PDEVICE_OBJECT device, PIRP irp)
+{
+    const PIO_STACK_LOCATION location = IoGetCurrentIrpStackLocation(irp);
+    const PINION_DISK_COMMAND *command = location->Parameters.DeviceIoControl.Type3InputBuffer;
+    struct disk *disk = disk_of(device);
+    struct plan plan;
+    NTSTATUS status;
+
+    if (location->Parameters.DeviceIoControl.IoControlCode == IOCTL_PINION_DISK_ADDRESS_WIDTH)
+        return io_complete_now(irp, STATUS_SUCCESS, disk->flags & PINION_DISK_32_BIT ? 32 : 64);
+    if (location->Parameters.DeviceIoControl.IoControlCode != IOCTL_PINION_DISK_TRANSFER)
+        return io_complete_now(irp, STATUS_INVALID_DEVICE_REQUEST, 0);
+    status = plan_command(disk, command, &plan);
+    if (!NT_SUCCESS(status) || plan.bytes == 0)
+        return io_complete_now(irp, status, 0);
+    status = start(disk, irp, &plan, command);
     return status == STATUS_PENDING ? status : io_complete_now(irp, status, 0);
 }
 
@@ -325,6 +414,7 @@ int io_disks_boot(struct machine *machine)
     driver->MajorFunction[IRP_MJ_READ] = dispatch_transfer;
     driver->MajorFunction[IRP_MJ_WRITE] = dispatch_transfer;
     driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = dispatch_control;
+    driver->MajorFunction[IRP_MJ_INTERNAL_DEVICE_CONTROL] = dispatch_command;
     driver->MajorFunction[IRP_MJ_POWER] = dispatch_success;
     driver->MajorFunction[IRP_MJ_PNP] = dispatch_pnp;
     machine->io->disk_driver = driver;

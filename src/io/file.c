@@ -149,7 +149,7 @@ void pinion_close(PFILE_OBJECT object)
     file->object.Flags |= FO_CLEANUP_COMPLETE;
     io_file_unuse(file);
     if (!host_gate_wait(&file->unused, CLOSE_TIMEOUT_NS)) {
-        ke_warn("irp-lost", "%u requests of a file were not completed, even after IRP_MJ_CLEANUP: it stays open",
+        ke_warn("irp-lost", "%u requests of a file were not completed, even after IRP_MJ_CLEANUP, or it is still cached: it stays open",
                 atomic_load(&file->uses));
         return;
     }

@@ -10,6 +10,7 @@ static void shutdown(struct machine *machine)
 {
     struct io_state *io = machine->io;
 
+    io_caches_shutdown(machine);
     io_files_shutdown(machine);
     io_devices_shutdown(machine);
     io_drivers_shutdown(machine);
@@ -46,6 +47,7 @@ static void check(struct machine *machine)
     io_disks_stop(machine);
     io_irps_check(machine);
     io_completions_check(machine);
+    io_caches_check(machine);
     io_files_check(machine);
     io_physical_remove(machine);
     io_devices_check(machine);

@@ -126,7 +126,8 @@ NTSTATUS io_attach_control(struct machine *machine, PIRP irp, const struct io_co
 /* A locked MDL for the buffer. */
 NTSTATUS io_attach_mdl(struct machine *machine, PIRP irp, struct io_buffer buffer, LOCK_OPERATION operation);
 
-/* Unlock the MDLs of a chain that hold a lock, and free them all. */
+/* Unlock the MDLs of a chain that hold a lock; and free them all. */
+void io_unlock_mdls(struct machine *machine, PMDL chain);
 void io_release_mdls(struct machine *machine, PMDL chain);
 
 /* Give back what the request holds: the MDLs of the chain, the locks of those that hold one, the system buffer. */
@@ -201,6 +202,11 @@ void io_file_unuse(struct io_file *file);
 void io_files_check(struct machine *machine);
 void io_files_shutdown(struct machine *machine);
 
+/* ---- cache.c: cached files; cache_impl.h has the rest ---- */
+
+void io_caches_check(struct machine *machine);
+void io_caches_shutdown(struct machine *machine);
+
 /* ---- disk.c ---- */
 
 int  io_disks_boot(struct machine *machine);
@@ -219,6 +225,7 @@ NTSTATUS io_status_of_error(int64_t error);
 /* ---- state ---- */
 
 struct io_arena;
+struct io_cache;
 struct io_device;
 struct io_driver;
 
@@ -226,13 +233,14 @@ struct io_driver;
  * Key: (C) constant after boot  (L) under the lock  (R) under the requests lock  (A) atomic
  */
 struct io_state {
-    struct host_mutex  lock;            /* of the lists below, of device stacks, and of devices' uses */
+    struct host_mutex  lock;            /* of the lists below, of device stacks, and of what holds devices and cache maps */
     struct host_mutex  requests_lock;
     LIST_ENTRY         requests;        /* (R) io_slot.link of threads' requests */
     KSPIN_LOCK         cancel_lock;     /* IoAcquireCancelSpinLock */
     struct io_device  *devices;         /* (L) */
     struct io_driver  *drivers;         /* (L) */
     struct io_file    *files;           /* (L) */
+    struct io_cache   *caches;          /* (L) */
     struct io_irps    *irps;            /* (C) */
     PDRIVER_OBJECT     disk_driver;     /* (C) */
     PDRIVER_OBJECT     physical_driver; /* (C) */

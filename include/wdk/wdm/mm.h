@@ -155,6 +155,13 @@ static inline VOID MmInitializeMdl(PMDL MemoryDescriptorList, PVOID BaseVa, SIZE
 
 EXTERN_C_START
 
+#if NTDDI_VERSION >= NTDDI_VISTA
+/* A page of addresses that are invalid for ever: an access stops the machine, and no exception handler sees it. A
+   system-supplied variable, for use under its macro's name. Doc: kernel/mm-bad-pointer */
+NTKERNELAPI extern PVOID MmBadPointer;
+#define MM_BAD_POINTER MmBadPointer
+#endif
+
 /* How many bytes an MDL for this range needs. Any IRQL. Doc: wdm/nf-wdm-mmsizeofmdl */
 NTKERNELAPI SIZE_T MmSizeOfMdl(PVOID Base, SIZE_T Length);
 
