@@ -66,6 +66,7 @@ struct ke_hooks {
     void (*mdl_advance_check)(struct ke_site site, PMDL mdl, ULONG bytes);
     void (*mdl_advance_record)(struct ke_site site, PMDL mdl);
     void (*mdl_reuse_check)(struct ke_site site, PMDL mdl);
+    void (*mdl_flush_check)(struct ke_site site, PMDL mdl);
 
     /* pages of MmAllocatePagesForMdl and its kin */
     void (*pages_allocate_check)(struct ke_site site);

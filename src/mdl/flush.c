@@ -6,7 +6,9 @@
 /* Flush one MDL's memory from the caches: on x64 there is nothing to do. IRQL <= DISPATCH_LEVEL. Doc: wdm/nf-wdm-keflushiobuffers */
 VOID KeFlushIoBuffers(PMDL Mdl, BOOLEAN ReadOperation, BOOLEAN DmaOperation)
 {
-    UNREFERENCED_PARAMETER(Mdl);
+    struct machine *machine = ke_machine();
+
     UNREFERENCED_PARAMETER(ReadOperation);
     UNREFERENCED_PARAMETER(DmaOperation);
+    KE_HOOK(machine, mdl_flush_check, Mdl);
 }

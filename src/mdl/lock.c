@@ -47,12 +47,20 @@ NTSTATUS mdl_lock(struct machine *machine, PMDL mdl, KPROCESSOR_MODE mode, LOCK_
     return status;
 }
 
+/* What the routines do with the outcome of a lock: raise it, or record it. */
+static void finish_lock(struct machine *machine, struct ke_site site, PMDL mdl, NTSTATUS status)
+{
+    if (!NT_SUCCESS(status))
+        ke_raise(status, site.ip, mdl_va(mdl));
+    if (machine->hooks.mdl_lock_record != NULL)
+        machine->hooks.mdl_lock_record(site, mdl);
+}
+
 /*
  * Probe the buffer's pages for the access, make them resident, lock them, and store their PFNs. Each success is undone by one
  * MmUnlockPages.
  *
- * Raises STATUS_ACCESS_VIOLATION, or what else the pages refuse with; then no page stays locked and the MDL is as it was, but
- * for its PFN array.
+ * Raises STATUS_ACCESS_VIOLATION, or what else the pages refuse with; then no page stays locked and the MDL is as it was.
  * IRQL: <= APC_LEVEL for pageable addresses, <= DISPATCH_LEVEL for others.
  * Doc:  wdm/nf-wdm-mmprobeandlockpages
  */
@@ -63,12 +71,8 @@ VOID MmProbeAndLockPages(PMDLX MemoryDescriptorList, KPROCESSOR_MODE AccessMode,
     NTSTATUS status;
 
     KE_HOOK(machine, mdl_lock_check, mdl, AccessMode);
-    if (ke_fails(KE_FALLIBLE_MmProbeAndLockPages))
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
-    status = lock(machine, mdl, NULL, AccessMode, Operation);
-    if (!NT_SUCCESS(status))
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), mdl_va(mdl));
-    KE_HOOK(machine, mdl_lock_record, mdl);
+    status = ke_fails(KE_FALLIBLE_MmProbeAndLockPages) ? STATUS_INSUFFICIENT_RESOURCES : lock(machine, mdl, NULL, AccessMode, Operation);
+    finish_lock(machine, KE_SITE, mdl, status);
 }
 
 /* As MmProbeAndLockPages, for user addresses of a process that need not be the current one. Doc: wdm/nf-wdm-mmprobeandlockprocesspages */
@@ -79,12 +83,9 @@ VOID MmProbeAndLockProcessPages(PMDL MemoryDescriptorList, PEPROCESS Process, KP
     NTSTATUS status;
 
     KE_HOOK(machine, mdl_lock_process_check, mdl, Process);
-    if (ke_fails(KE_FALLIBLE_MmProbeAndLockProcessPages))
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
-    status = lock(machine, mdl, Process, AccessMode, Operation);
-    if (!NT_SUCCESS(status))
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), mdl_va(mdl));
-    KE_HOOK(machine, mdl_lock_record, mdl);
+    status = ke_fails(KE_FALLIBLE_MmProbeAndLockProcessPages) ? STATUS_INSUFFICIENT_RESOURCES
+                                                             : lock(machine, mdl, Process, AccessMode, Operation);
+    finish_lock(machine, KE_SITE, mdl, status);
 }
 
 /* One page of each segment, in their order. On failure nothing stays locked, and pfns are as they were. */
@@ -130,12 +131,9 @@ VOID MmProbeAndLockSelectedPages(PMDLX MemoryDescriptorList, PFILE_SEGMENT_ELEME
     NTSTATUS status;
 
     KE_HOOK(machine, mdl_lock_selected_check, mdl);
-    if (ke_fails(KE_FALLIBLE_MmProbeAndLockSelectedPages))
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
-    status = lock_segments(machine, mdl, SegmentArray, AccessMode, Operation);
-    if (!NT_SUCCESS(status))
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
-    KE_HOOK(machine, mdl_lock_record, mdl);
+    status = ke_fails(KE_FALLIBLE_MmProbeAndLockSelectedPages) ? STATUS_INSUFFICIENT_RESOURCES
+                                                              : lock_segments(machine, mdl, SegmentArray, AccessMode, Operation);
+    finish_lock(machine, KE_SITE, mdl, status);
 }
 
 /* Bug check 0x1A/0x1236 for a number in the MDL that no page has: somebody wrote over it. */

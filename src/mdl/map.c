@@ -203,31 +203,6 @@ void mdl_unmap_system(struct machine *machine, PMDL mdl)
 
 /* ---- protection ---- */
 
-/* The access that PAGE_* grants to a system mapping; false where the routine does not take it. */
-static bool attributes_of_page(ULONG protection, uint8_t *attributes)
-{
-    switch (protection) {
-    case PAGE_NOACCESS:
-        *attributes = 0;
-        return true;
-    case PAGE_READONLY:
-        *attributes = MM_READ;
-        return true;
-    case PAGE_READWRITE:
-        *attributes = MM_READ | MM_WRITE;
-        return true;
-    case PAGE_EXECUTE:
-    case PAGE_EXECUTE_READ:
-        *attributes = MM_READ | MM_EXEC;
-        return true;
-    case PAGE_EXECUTE_READWRITE:
-        *attributes = MM_READ | MM_WRITE | MM_EXEC;
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* Is the first page of the MDL really seen at the address that the MDL says? */
 static bool is_mapped_there(const struct machine *machine, PMDL mdl)
 {
@@ -266,7 +241,7 @@ NTSTATUS MmProtectMdlSystemAddress(PMDL MemoryDescriptorList, ULONG NewProtect)
     PMDL mdl = MemoryDescriptorList;
     uint8_t attributes;
 
-    if (!attributes_of_page(NewProtect, &attributes))
+    if (!mm_access_of_protection(NewProtect, &attributes))
         return STATUS_INVALID_PAGE_PROTECTION;
     if (!mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
         return STATUS_NOT_MAPPED_VIEW;
@@ -445,7 +420,7 @@ NTSTATUS MmMapMdl(PMDL MemoryDescriptorList, ULONG Protection, PMM_MDL_ROUTINE D
     uint8_t attributes;
 
     KE_HOOK(machine, mdl_system_address_check, mdl);
-    if (!attributes_of_page(Protection, &attributes))
+    if (!mm_access_of_protection(Protection, &attributes))
         return STATUS_INVALID_PAGE_PROTECTION;
     if (!mapped_before) {
         KE_HOOK(machine, mdl_map_check, &call);

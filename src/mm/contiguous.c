@@ -47,19 +47,31 @@ static bool is_boundary(PHYSICAL_ADDRESS multiple)
     return (multiple.QuadPart & (multiple.QuadPart - 1)) == 0;
 }
 
+/* What a block is to be, beyond its frames. */
+struct kind {
+    MEMORY_CACHING_TYPE cache;
+    bool                executable;
+};
+
+static struct kind plain(MEMORY_CACHING_TYPE cache)
+{
+    return (struct kind){.cache = cache};
+}
+
 /* PAGE_READWRITE or PAGE_EXECUTE_READWRITE, with at most one of the two modifiers. */
-static bool is_protection(ULONG protect, MEMORY_CACHING_TYPE *cache)
+static bool is_protection(ULONG protect, struct kind *kind)
 {
     const ULONG modifier = protect & (PAGE_NOCACHE | PAGE_WRITECOMBINE);
     const ULONG base = protect & ~modifier;
 
-    *cache = modifier == PAGE_NOCACHE ? MmNonCached : modifier == PAGE_WRITECOMBINE ? MmWriteCombined : MmCached;
+    kind->cache = modifier == PAGE_NOCACHE ? MmNonCached : modifier == PAGE_WRITECOMBINE ? MmWriteCombined : MmCached;
+    kind->executable = base == PAGE_EXECUTE_READWRITE;
     return (base == PAGE_READWRITE || base == PAGE_EXECUTE_READWRITE) && modifier != (PAGE_NOCACHE | PAGE_WRITECOMBINE);
 }
 
 /* ---- allocate and free ---- */
 
-static PVOID allocate(struct machine *machine, const struct mm_frame_want *want, MEMORY_CACHING_TYPE cache)
+static PVOID allocate(struct machine *machine, const struct mm_frame_want *want, struct kind kind)
 {
     uint32_t first;
 
@@ -67,10 +79,12 @@ static PVOID allocate(struct machine *machine, const struct mm_frame_want *want,
         return NULL;
     for (size_t i = 0; i < want->npages; i++) {
         mm_frame(machine, first + (uint32_t)i)->owner_page = 0;
-        mm_frame(machine, first + (uint32_t)i)->cache = (uint8_t)(cache + 1);
+        mm_frame(machine, first + (uint32_t)i)->cache = (uint8_t)(kind.cache + 1);
     }
     mm_frame(machine, first)->owner_page = (uint32_t)want->npages;
     mm_frames_mark(machine, first, want->npages, MM_FRAME_CONTIGUOUS);
+    if (kind.executable)
+        mm_frames_allow_execution(machine, first, want->npages);
     ke_count(KE_CONTIGUOUS_BLOCKS, 1);
     return mm_window_va(machine, first);
 }
@@ -111,11 +125,11 @@ PVOID MmAllocateContiguousMemorySpecifyCache(SIZE_T NumberOfBytes, PHYSICAL_ADDR
     KE_HOOK(machine, contiguous_check, false);
     if (ke_fails(KE_FALLIBLE_MmAllocateContiguousMemorySpecifyCache) || !is_usable(CacheType) || !is_boundary(BoundaryAddressMultiple))
         return NULL;
-    return allocate(machine, &want, CacheType);
+    return allocate(machine, &want, plain(CacheType));
 }
 
 /* The node if it can be, unless `only`; MM_ANY_NODE_OK asks for no node in particular. */
-static PVOID allocate_on_node(struct machine *machine, struct mm_frame_want want, MEMORY_CACHING_TYPE cache, ULONG node, bool only)
+static PVOID allocate_on_node(struct machine *machine, struct mm_frame_want want, struct kind kind, ULONG node, bool only)
 {
     PVOID va = NULL;
 
@@ -123,11 +137,11 @@ static PVOID allocate_on_node(struct machine *machine, struct mm_frame_want want
         return NULL;
     if (node != MM_ANY_NODE_OK) {
         want.node = (int)node;
-        va = allocate(machine, &want, cache);
+        va = allocate(machine, &want, kind);
     }
     if (va == NULL && (node == MM_ANY_NODE_OK || !only)) {
         want.node = MM_ANY_NODE;
-        va = allocate(machine, &want, cache);
+        va = allocate(machine, &want, kind);
     }
     return va;
 }
@@ -143,7 +157,7 @@ PVOID MmAllocateContiguousMemorySpecifyCacheNode(SIZE_T NumberOfBytes, PHYSICAL_
     if (ke_fails(KE_FALLIBLE_MmAllocateContiguousMemorySpecifyCacheNode) || !is_usable(CacheType) || !is_boundary(BoundaryAddressMultiple))
         return NULL;
     return allocate_on_node(machine, want_of(NumberOfBytes, LowestAcceptableAddress, HighestAcceptableAddress, BoundaryAddressMultiple),
-                            CacheType, PreferredNode, false);
+                            plain(CacheType), PreferredNode, false);
 }
 
 /* As before, with a protection (PAGE_READWRITE or PAGE_EXECUTE_READWRITE, PAGE_NOCACHE or PAGE_WRITECOMBINE); NULL when the preferred
@@ -153,13 +167,13 @@ PVOID MmAllocateContiguousNodeMemory(SIZE_T NumberOfBytes, PHYSICAL_ADDRESS Lowe
                                      NODE_REQUIREMENT PreferredNode)
 {
     struct machine *machine = ke_machine();
-    MEMORY_CACHING_TYPE cache;
+    struct kind kind;
 
     KE_HOOK(machine, contiguous_check, false);
-    if (ke_fails(KE_FALLIBLE_MmAllocateContiguousNodeMemory) || !is_protection(Protect, &cache) || !is_boundary(BoundaryAddressMultiple))
+    if (ke_fails(KE_FALLIBLE_MmAllocateContiguousNodeMemory) || !is_protection(Protect, &kind) || !is_boundary(BoundaryAddressMultiple))
         return NULL;
     return allocate_on_node(machine, want_of(NumberOfBytes, LowestAcceptableAddress, HighestAcceptableAddress, BoundaryAddressMultiple),
-                            cache, PreferredNode, true);
+                            kind, PreferredNode, true);
 }
 
 /* The same with a status: *NumberOfBytes receives what was allocated, *BaseAddress where. Doc: wdm/nf-wdm-mmallocatecontiguousmemoryex */
@@ -169,18 +183,18 @@ NTSTATUS MmAllocateContiguousMemoryEx(PSIZE_T NumberOfBytes, PHYSICAL_ADDRESS Lo
                                       PVOID *BaseAddress)
 {
     struct machine *machine = ke_machine();
-    MEMORY_CACHING_TYPE cache;
+    struct kind kind;
     PVOID va;
 
     KE_HOOK(machine, contiguous_check, false);
     UNREFERENCED_PARAMETER(Tag);
-    if (!is_protection(Protect, &cache) || !is_boundary(BoundaryAddressMultiple) || PartitionObject != NULL
+    if (!is_protection(Protect, &kind) || !is_boundary(BoundaryAddressMultiple) || PartitionObject != NULL
         || (Flags & ~(ULONG)MM_ALLOCATE_CONTIGUOUS_MEMORY_FAST_ONLY) != 0)
         return STATUS_INVALID_PARAMETER;
     if (ke_fails(KE_FALLIBLE_MmAllocateContiguousMemoryEx))
         return STATUS_INSUFFICIENT_RESOURCES;
     va = allocate_on_node(machine, want_of(*NumberOfBytes, LowestAcceptableAddress, HighestAcceptableAddress, BoundaryAddressMultiple),
-                          cache, PreferredNode, false);
+                          kind, PreferredNode, false);
     if (va == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
     *NumberOfBytes = span_bytes_to_pages(*NumberOfBytes) * PAGE_SIZE;
@@ -199,7 +213,7 @@ PVOID MmAllocateContiguousMemory(SIZE_T NumberOfBytes, PHYSICAL_ADDRESS HighestA
     KE_HOOK(machine, contiguous_check, false);
     if (ke_fails(KE_FALLIBLE_MmAllocateContiguousMemory))
         return NULL;
-    return allocate(machine, &want, MmCached);
+    return allocate(machine, &want, plain(MmCached));
 }
 
 /* Free a block of any of the routines above. An address that none of them returned: bug check 0xC2. Doc: wdm/nf-wdm-mmfreecontiguousmemory */
@@ -241,7 +255,7 @@ PVOID MmAllocateNonCachedMemory(SIZE_T NumberOfBytes)
     KE_HOOK(machine, contiguous_check, false);
     if (ke_fails(KE_FALLIBLE_MmAllocateNonCachedMemory))
         return NULL;
-    return allocate(machine, &want, MmNonCached);
+    return allocate(machine, &want, plain(MmNonCached));
 }
 
 /* Free what MmAllocateNonCachedMemory returned. Doc: ntddk/nf-ntddk-mmfreenoncachedmemory */

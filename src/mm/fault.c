@@ -95,10 +95,10 @@ enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
         return HOST_FAULT_CHAIN;
     switch (mm_classify(machine, fault->va, &space)) {
     case MM_KIND_WINDOW:
-        if (fault->access == HOST_EXEC && mm_pool_allow_execution(machine, fault->va))
-            return HOST_FAULT_RETRY;
         mm_window_page(machine, fault->va, &page);
-        stop_in_system_space(fault, mm_frame(machine, page)->shield);
+        if (fault->access == HOST_EXEC && mm_window_execute(machine, page))
+            return HOST_FAULT_RETRY;
+        stop_in_system_space(fault, 0);
     case MM_KIND_HOST:
         if (machine->options.faults_to_host && ke_self()->exceptions == NULL)
             return HOST_FAULT_CHAIN;

@@ -323,6 +323,8 @@ static void give_run(struct machine *machine, uint32_t first, size_t npages)
     for (size_t i = 0; i < npages; i++) {
         machine->mm->frames[first + i].dirty = !discarded;
         machine->mm->frames[first + i].cache = 0;
+        if (machine->mm->frames[first + i].executable)
+            mm_window_stop_execution(machine, first + (uint32_t)i);
     }
     host_mutex_lock(&machine->mm->zones->lock);
     rtl_buddy_give(&zone->buddy, first - zone->first_page, npages);
@@ -382,6 +384,12 @@ void mm_frames_zero(struct machine *machine, uint32_t first, size_t npages)
             memset(mm_window_va(machine, first + (uint32_t)i), 0, HOST_PAGE_SIZE);
         frame->dirty = 0;
     }
+}
+
+void mm_frames_allow_execution(struct machine *machine, uint32_t first, size_t npages)
+{
+    for (size_t i = 0; i < npages; i++)
+        mm_frame(machine, first + (uint32_t)i)->executable = 1;
 }
 
 void mm_frames_mark(struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state)

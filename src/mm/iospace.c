@@ -56,29 +56,13 @@ PVOID MmMapIoSpace(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes, MEMOR
     return map(machine, pa, NumberOfBytes, MM_READ | MM_WRITE);
 }
 
-/* One protection, and at most one of the cache modifiers. */
+/* One protection that grants something, and at most one of the cache modifiers. */
 static bool attributes_of(ULONG protect, uint8_t *attributes)
 {
     const ULONG modifier = protect & (PAGE_NOCACHE | PAGE_WRITECOMBINE);
 
-    switch (protect & ~modifier) {
-    case PAGE_READONLY:
-        *attributes = MM_READ;
-        break;
-    case PAGE_READWRITE:
-        *attributes = MM_READ | MM_WRITE;
-        break;
-    case PAGE_EXECUTE:
-    case PAGE_EXECUTE_READ:
-        *attributes = MM_READ | MM_EXEC;
-        break;
-    case PAGE_EXECUTE_READWRITE:
-        *attributes = MM_READ | MM_WRITE | MM_EXEC;
-        break;
-    default:
-        return false;
-    }
-    return modifier != (PAGE_NOCACHE | PAGE_WRITECOMBINE);
+    return modifier != (PAGE_NOCACHE | PAGE_WRITECOMBINE) && mm_access_of_protection(protect & ~modifier, attributes)
+        && *attributes != 0;
 }
 
 /* As MmMapIoSpace, with a protection; NULL also for one that is none. Doc: wdm/nf-wdm-mmmapiospaceex */

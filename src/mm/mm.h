@@ -43,7 +43,8 @@ struct mm_frame {
     _Atomic uint8_t  state;             /* enum mm_frame_state */
     uint8_t          dirty;             /* may hold bytes that are not zero */
     uint8_t          cache;             /* MEMORY_CACHING_TYPE + 1; 0: none yet */
-    uint8_t          shield;            /* enum mm_attribute of its place in the RAM window where less than read and write; 0: none */
+    uint8_t          executable;        /* may be executed in the RAM window, where a fetch of an instruction finds out that it is */
+    uint8_t          executed;          /* was: its place in the window permits it */
 };
 
 enum { MM_NODES = 2, MM_ANY_NODE = -1 };        /* node 0 is the memory below 4 GiB, node 1 what is above */
@@ -87,6 +88,7 @@ void mm_frames_give(struct machine *machine, uint32_t first, size_t npages);
 /* Make pages read as zero through the window, without touching those that do already. */
 void mm_frames_zero(struct machine *machine, uint32_t first, size_t npages);
 
+void mm_frames_allow_execution(struct machine *machine, uint32_t first, size_t npages);
 void mm_frames_mark(struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state);
 size_t mm_frames_free(struct machine *machine);
 
@@ -95,8 +97,12 @@ size_t mm_frames_free(struct machine *machine);
 void *mm_window_va(const struct machine *machine, uint32_t page);
 bool  mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page);
 
-/* Change what the window permits on a run of pages; MM_READ | MM_WRITE is the normal state. False: the host refused. */
-bool  mm_window_protect(struct machine *machine, uint32_t page, size_t npages, uint8_t attributes);
+/*
+ * Memory that may be executed is written like any other and executed hardly ever: its page becomes executable in the window when an
+ * instruction is fetched from it, and ceases to be when its frame is given back. False: the page may not be executed.
+ */
+bool  mm_window_execute(struct machine *machine, uint32_t page);
+void  mm_window_stop_execution(struct machine *machine, uint32_t page);
 
 /* The longest run at the start of pfns whose bytes are contiguous in this process, and where they are; 0: pfns[0] is no memory. */
 size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, void **va);
@@ -126,6 +132,9 @@ enum mm_attribute {             /* one byte a page */
     MM_GUARD    = 0x40,         /* the first access raises STATUS_GUARD_PAGE_VIOLATION and clears this bit */
     MM_ZOMBIE   = 0x80,         /* freed while pinned: kept back until the last pin of its region goes */
 };
+
+/* The access that one of PAGE_NOACCESS .. PAGE_EXECUTE_READWRITE grants; false: it is another value. */
+bool mm_access_of_protection(ULONG protection, uint8_t *access);
 
 enum mm_region_kind {
     MM_REGION_MEMORY,
@@ -277,9 +286,6 @@ bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *b
 
 /* Blocks that this driver's code allocated and nobody has freed. */
 uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver);
-
-/* A fetch of an instruction at va: if that is executable pool, let its pages be executed. */
-bool mm_pool_allow_execution(struct machine *machine, uintptr_t va);
 
 /* Nonpaged pool for an MDL that its owner frees with ExFreePool; it counts as a live MDL until then. NULL: none left. */
 void *mm_pool_allocate_mdl(struct machine *machine, size_t bytes);

@@ -52,7 +52,7 @@ struct pool_run {
     ULONG             large_tag;
     uint8_t           large_owner;      /* enum pool_owner */
     const void       *large_driver;
-    bool              executable;       /* see mm_pool_allow_execution */
+    bool              executable;
     struct pool_block block[];
 };
 
@@ -74,7 +74,7 @@ struct mm_pool {
 
 /* ---- supplies of pages ---- */
 
-static uintptr_t take_pages(struct machine *machine, const struct pool *pool, uint32_t npages)
+static uintptr_t take_pages(struct machine *machine, const struct pool *pool, uint32_t npages, bool executable)
 {
     uint32_t first;
 
@@ -83,6 +83,8 @@ static uintptr_t take_pages(struct machine *machine, const struct pool *pool, ui
     if (!mm_frames_take_whole(machine, npages, &first))
         return 0;
     mm_frames_mark(machine, first, npages, MM_FRAME_POOL);
+    if (executable)
+        mm_frames_allow_execution(machine, first, npages);
     return (uintptr_t)mm_window_va(machine, first);
 }
 
@@ -106,8 +108,6 @@ static void give_pages(struct machine *machine, const struct pool *pool, uintptr
         return;
     }
     VERIFY(mm_window_page(machine, va, &first));
-    if (mm_frame(machine, first)->shield != 0)
-        VERIFY(mm_window_protect(machine, first, npages, MM_READ | MM_WRITE));
     mm_frames_give_unpinned(machine, first, npages);
 }
 
@@ -124,19 +124,20 @@ static void set_run_locked(struct pool *pool, const struct pool_run *run, struct
         pool->run_of[page_index(pool, run->va) + i] = value;
 }
 
-static struct pool_run *add_run_locked(struct machine *machine, struct pool *pool, uint32_t npages, uint32_t nblocks)
+static struct pool_run *add_run_locked(struct machine *machine, struct pool *pool, uint32_t npages, uint32_t nblocks, bool executable)
 {
     struct pool_run *run = ke_internal_fails() ? NULL : calloc(1, sizeof(*run) + nblocks * sizeof(run->block[0]));
 
     if (run == NULL)
         return NULL;
-    run->va = take_pages(machine, pool, npages);
+    run->va = take_pages(machine, pool, npages, executable);
     if (run->va == 0) {
         free(run);
         return NULL;
     }
     run->npages = npages;
     run->nblocks = nblocks;
+    run->executable = executable;
     set_run_locked(pool, run, run);
     return run;
 }
@@ -176,11 +177,10 @@ static struct pool_run *run_with_room_locked(struct machine *machine, struct poo
 
     if (!IsListEmpty(partial))
         return CONTAINING_RECORD(partial->Flink, struct pool_run, link);
-    run = add_run_locked(machine, pool, 1, SPAN_PAGE_SIZE / block_bytes);
+    run = add_run_locked(machine, pool, 1, SPAN_PAGE_SIZE / block_bytes, executable);
     if (run == NULL)
         return NULL;
     run->block_bytes = block_bytes;
-    run->executable = executable;
     InsertHeadList(partial, &run->link);
     return run;
 }
@@ -228,7 +228,7 @@ static void free_small_locked(struct machine *machine, struct pool *pool, struct
 static uintptr_t allocate_large_locked(struct machine *machine, struct pool *pool, const struct pool_request *request)
 {
     const size_t npages = span_bytes_to_pages(request->bytes);
-    struct pool_run *run = npages < pool->npages ? add_run_locked(machine, pool, (uint32_t)npages, 0) : NULL;
+    struct pool_run *run = npages < pool->npages ? add_run_locked(machine, pool, (uint32_t)npages, 0, request->executable) : NULL;
 
     if (run == NULL)
         return 0;
@@ -236,7 +236,6 @@ static uintptr_t allocate_large_locked(struct machine *machine, struct pool *poo
     run->large_tag = request->tag;
     run->large_owner = (uint8_t)request->owner;
     run->large_driver = account_of(request);
-    run->executable = request->executable;
     return run->va;
 }
 
@@ -347,25 +346,6 @@ bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *b
         *block = describe(run, i);
     host_mutex_unlock(&pool->lock);
     return found;
-}
-
-/*
- * Executable pool is written like any other, and executed hardly ever: its pages become executable when that happens, and
- * cease to be when they are given back.
- */
-bool mm_pool_allow_execution(struct machine *machine, uintptr_t va)
-{
-    struct pool *pool = &machine->mm->pool->nonpaged;
-    const struct pool_run *run;
-    uint32_t first;
-    bool allowed = false;
-
-    host_mutex_lock(&pool->lock);
-    run = pool->run_of[page_index(pool, va)];
-    if (run != NULL && run->executable && mm_window_page(machine, run->va, &first) && mm_frame(machine, first)->shield == 0)
-        allowed = mm_window_protect(machine, first, run->npages, MM_READ | MM_WRITE | MM_EXEC);
-    host_mutex_unlock(&pool->lock);
-    return allowed;
 }
 
 /* Parameter 1 of bug check 0xC2. */

@@ -116,28 +116,14 @@ void pinion_process_exit(PEPROCESS process)
 /* The attributes that a PAGE_* protection asks for; false: it is none that memory of a process can have. */
 static bool attributes_of_protection(ULONG protection, uint8_t *attributes)
 {
-    const uint8_t guard = protection & PAGE_GUARD ? MM_GUARD : 0;
+    const bool guard = (protection & PAGE_GUARD) != 0;
 
-    switch (protection & ~(ULONG)(PAGE_GUARD | PAGE_NOCACHE | PAGE_WRITECOMBINE)) {
-    case PAGE_NOACCESS:
-        *attributes = 0;
-        return guard == 0;
-    case PAGE_READONLY:
-        *attributes = MM_READ | guard;
-        return true;
-    case PAGE_READWRITE:
-        *attributes = MM_READ | MM_WRITE | guard;
-        return true;
-    case PAGE_EXECUTE:
-    case PAGE_EXECUTE_READ:
-        *attributes = MM_READ | MM_EXEC | guard;
-        return true;
-    case PAGE_EXECUTE_READWRITE:
-        *attributes = MM_READ | MM_WRITE | MM_EXEC | guard;
-        return true;
-    default:
+    if (!mm_access_of_protection(protection & ~(ULONG)(PAGE_GUARD | PAGE_NOCACHE | PAGE_WRITECOMBINE), attributes))
         return false;
-    }
+    if (!guard)
+        return true;
+    *attributes |= MM_GUARD;
+    return (*attributes & MM_ACCESS) != 0;
 }
 
 void *pinion_user_alloc(size_t bytes, ULONG protection)

@@ -98,7 +98,7 @@ PVOID MmGetVirtualForPhysical(PHYSICAL_ADDRESS PhysicalAddress)
     const uint64_t pa = (uint64_t)PhysicalAddress.QuadPart;
     uint32_t page;
 
-    if (!mm_page_of_pfn(machine, pa >> SPAN_PAGE_SHIFT, &page))
+    if (mm_is_io_pfn(pa >> SPAN_PAGE_SHIFT) || !mm_page_of_pfn(machine, pa >> SPAN_PAGE_SHIFT, &page))
         return NULL;
     return (PCHAR)mm_window_va(machine, page) + span_offset(pa);
 }

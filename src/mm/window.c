@@ -21,15 +21,23 @@ bool mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page)
     return off < machine->mm->npages * HOST_PAGE_SIZE;
 }
 
-bool mm_window_protect(struct machine *machine, uint32_t page, size_t npages, uint8_t attributes)
+bool mm_window_execute(struct machine *machine, uint32_t page)
 {
-    const uint8_t normal = MM_READ | MM_WRITE;
+    struct mm_frame *frame = mm_frame(machine, page);
 
-    if (host_protect(mm_window_va(machine, page), npages * HOST_PAGE_SIZE, attributes & MM_ACCESS) != 0)
+    if (!frame->executable || host_protect(mm_window_va(machine, page), HOST_PAGE_SIZE, HOST_READ | HOST_WRITE | HOST_EXEC) != 0)
         return false;
-    for (size_t i = 0; i < npages; i++)
-        mm_frame(machine, page + (uint32_t)i)->shield = attributes == normal ? 0 : attributes | MM_USED;
+    frame->executed = 1;
     return true;
+}
+
+void mm_window_stop_execution(struct machine *machine, uint32_t page)
+{
+    struct mm_frame *frame = mm_frame(machine, page);
+
+    if (frame->executed)
+        VERIFY(host_protect(mm_window_va(machine, page), HOST_PAGE_SIZE, HOST_READ | HOST_WRITE) == 0);
+    frame->executable = frame->executed = 0;
 }
 
 static bool is_host_pfn(PFN_NUMBER pfn)

@@ -150,6 +150,14 @@ static void reuse_check(struct ke_site site, PMDL mdl)
         vf_warn(VF_REUSE_OF_MAPPED, about(site, mdl));
 }
 
+/* ---- KeFlushIoBuffers ---- */
+
+static void flush_check(struct ke_site site, PMDL mdl)
+{
+    require_alive(site, mdl);
+    prefer_dispatch(site, mdl);
+}
+
 /* ---- MmBuildMdlForNonPagedPool ---- */
 
 static bool is_on_stack(uintptr_t va)
@@ -624,6 +632,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_system_address_check = system_address_check,
         .mdl_advance_check = advance_check,
         .mdl_reuse_check = reuse_check,
+        .mdl_flush_check = flush_check,
         .contiguous_check = contiguous_check,
         .contiguous_mismatch_check = contiguous_mismatch_check,
         .pool_allocate_check = pool_allocate_check,
