@@ -139,7 +139,7 @@ static bool open_registers(struct machine *machine, struct dma_adapter *adapter)
 
 static struct dma_adapter *new_adapter(struct machine *machine, PDEVICE_OBJECT device, const DEVICE_DESCRIPTION *description)
 {
-    struct dma_adapter *adapter = calloc(1, sizeof(*adapter));
+    struct dma_adapter *adapter = ke_internal_fails() ? NULL : calloc(1, sizeof(*adapter));
 
     if (adapter == NULL)
         return NULL;

@@ -128,7 +128,7 @@ static NTSTATUS allocate_vector(PDMA_ADAPTER DmaAdapter, PHYSICAL_ADDRESS LowAdd
     if (NumberOfElements == 0 || SizeOfElements == 0 || SizeOfElements > MAXULONG || !is_cache_type(&CacheType)
         || (Flags & ~(ULONG)DOMAIN_COMMON_BUFFER_LARGE_PAGE))
         return STATUS_INVALID_PARAMETER;
-    vector = calloc(1, sizeof(*vector) + NumberOfElements * sizeof(vector->buffers[0]));
+    vector = ke_internal_fails() ? NULL : calloc(1, sizeof(*vector) + NumberOfElements * sizeof(vector->buffers[0]));
     if (vector == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
     if (!fill_vector(adapter, vector, NumberOfElements, &want)) {
@@ -301,7 +301,7 @@ static bool map_part(struct dma_adapter *adapter, const struct mdl_plan *plan, s
 
 static NTSTATUS make_from_mdl(struct dma_adapter *adapter, const struct mdl_plan *plan, const void *where, uint64_t *la)
 {
-    struct dma_common_buffer *buffer = calloc(1, sizeof(*buffer));
+    struct dma_common_buffer *buffer = ke_internal_fails() ? NULL : calloc(1, sizeof(*buffer));
 
     if (buffer == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;

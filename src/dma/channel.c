@@ -43,7 +43,7 @@ void dma_channel_destroy(struct dma_channel *channel)
 
 struct dma_request *dma_request_new(struct dma_adapter *adapter, enum dma_kind kind, size_t extra_bytes)
 {
-    struct dma_request *request = malloc(sizeof(*request) + extra_bytes);
+    struct dma_request *request = ke_internal_fails() ? NULL : malloc(sizeof(*request) + extra_bytes);
 
     if (request == NULL)
         return NULL;

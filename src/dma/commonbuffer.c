@@ -166,7 +166,7 @@ static bool place(struct machine *machine, struct dma_adapter *adapter, struct d
 struct dma_common_buffer *dma_buffer_new(struct dma_adapter *adapter, const struct dma_buffer_want *want)
 {
     struct machine *machine = ke_machine();
-    struct dma_common_buffer *buffer = want->bytes == 0 ? NULL : calloc(1, sizeof(*buffer));
+    struct dma_common_buffer *buffer = want->bytes == 0 || ke_internal_fails() ? NULL : calloc(1, sizeof(*buffer));
 
     if (buffer == NULL)
         return NULL;

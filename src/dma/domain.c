@@ -21,7 +21,7 @@ static size_t table_bytes(const struct dma_domain *domain)
 
 struct dma_domain *dma_domain_new(uint32_t first, uint32_t npages)
 {
-    struct dma_domain *domain = calloc(1, sizeof(*domain));
+    struct dma_domain *domain = ke_internal_fails() ? NULL : calloc(1, sizeof(*domain));
     void *table;
 
     if (domain == NULL)

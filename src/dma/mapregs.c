@@ -43,7 +43,7 @@ bool dma_registers_new(struct machine *machine, struct dma_registers *registers,
         wanted /= 2;
     if (wanted == 0)
         return false;
-    registers->state = calloc(wanted, sizeof(registers->state[0]));
+    registers->state = ke_internal_fails() ? NULL : calloc(wanted, sizeof(registers->state[0]));
     if (registers->state == NULL)
         mm_frames_give(machine, registers->first_page, wanted);
     return registers->state != NULL;

@@ -67,6 +67,9 @@ void host_faults_remove(void);
 void host_probe_read(const volatile void *va);
 void host_probe_write(volatile void *va);
 
+/* Can a byte there be read? Asks the kernel, so that no fault arises whatever the answer. */
+bool host_is_readable(const void *va);
+
 /* End the process by SIGABRT after so many seconds, whatever it then does. */
 void host_abort_after(unsigned seconds);
 

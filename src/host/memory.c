@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static _Atomic uint64_t calls;
@@ -112,4 +113,18 @@ int host_revoke(void *at, size_t bytes)
 int host_protect(void *at, size_t bytes, unsigned access)
 {
     return counted(mprotect(at, bytes, protection_of(access)));
+}
+
+/* Reading it from the outside, as a debugger would, reports what a load would fault on. Where that is forbidden, mincore knows less. */
+bool host_is_readable(const void *va)
+{
+    unsigned char resident;
+    char byte;
+    const struct iovec to = {&byte, 1}, from = {(void *)(uintptr_t)va, 1};
+
+    if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1)
+        return true;
+    if (errno == EFAULT)
+        return false;
+    return mincore((void *)((uintptr_t)va & ~(uintptr_t)(HOST_PAGE_SIZE - 1)), 1, &resident) == 0;
 }

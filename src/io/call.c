@@ -61,7 +61,8 @@ static bool wants_call(const IRP *irp, UCHAR control)
 {
     const UCHAR wanted = NT_SUCCESS(irp->IoStatus.Status) ? SL_INVOKE_ON_SUCCESS : SL_INVOKE_ON_ERROR;
 
-    return (control & wanted) != 0 || (irp->Cancel && (control & SL_INVOKE_ON_CANCEL) != 0);
+    return (control & wanted) != 0
+        || ((control & SL_INVOKE_ON_CANCEL) != 0 && __atomic_load_n(&irp->Cancel, __ATOMIC_RELAXED));
 }
 
 /* Whose location is current: nobody's in a routine of the IRP's own maker, who has no location. */

@@ -44,7 +44,7 @@ BOOLEAN IoCancelIrp(PIRP Irp)
     KIRQL irql;
 
     IoAcquireCancelSpinLock(&irql);
-    Irp->Cancel = TRUE;
+    __atomic_store_n(&Irp->Cancel, TRUE, __ATOMIC_RELAXED);     /* whoever completes it reads this without the lock */
     routine = IoSetCancelRoutine(Irp, NULL);
     if (routine == NULL) {
         IoReleaseCancelSpinLock(irql);

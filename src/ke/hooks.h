@@ -74,6 +74,8 @@ struct ke_hooks {
     void (*pages_free_check)(struct ke_site site, PMDL mdl);
     void (*pages_free_record)(struct ke_site site, PMDL mdl);
 
+    void (*protection_check)(struct ke_site site, ULONG protection);         /* PAGE_* that a routine is asked for */
+
     /* device memory */
     void (*io_space_map_check)(struct ke_site site, uint64_t pa, SIZE_T bytes);
     void (*io_space_unmap_check)(struct ke_site site, PVOID va, SIZE_T bytes);

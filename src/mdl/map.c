@@ -241,6 +241,7 @@ NTSTATUS MmProtectMdlSystemAddress(PMDL MemoryDescriptorList, ULONG NewProtect)
     PMDL mdl = MemoryDescriptorList;
     uint8_t attributes;
 
+    KE_HOOK(machine, protection_check, NewProtect);
     if (!mm_access_of_protection(NewProtect, &attributes))
         return STATUS_INVALID_PAGE_PROTECTION;
     if (!mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
@@ -420,6 +421,7 @@ NTSTATUS MmMapMdl(PMDL MemoryDescriptorList, ULONG Protection, PMM_MDL_ROUTINE D
     uint8_t attributes;
 
     KE_HOOK(machine, mdl_system_address_check, mdl);
+    KE_HOOK(machine, protection_check, Protection);
     if (!mm_access_of_protection(Protection, &attributes))
         return STATUS_INVALID_PAGE_PROTECTION;
     if (!mapped_before) {

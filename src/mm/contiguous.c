@@ -170,6 +170,7 @@ PVOID MmAllocateContiguousNodeMemory(SIZE_T NumberOfBytes, PHYSICAL_ADDRESS Lowe
     struct kind kind;
 
     KE_HOOK(machine, contiguous_check, false);
+    KE_HOOK(machine, protection_check, Protect);
     if (ke_fails(KE_FALLIBLE_MmAllocateContiguousNodeMemory) || !is_protection(Protect, &kind) || !is_boundary(BoundaryAddressMultiple))
         return NULL;
     return allocate_on_node(machine, want_of(NumberOfBytes, LowestAcceptableAddress, HighestAcceptableAddress, BoundaryAddressMultiple),
@@ -187,6 +188,7 @@ NTSTATUS MmAllocateContiguousMemoryEx(PSIZE_T NumberOfBytes, PHYSICAL_ADDRESS Lo
     PVOID va;
 
     KE_HOOK(machine, contiguous_check, false);
+    KE_HOOK(machine, protection_check, Protect);
     UNREFERENCED_PARAMETER(Tag);
     if (!is_protection(Protect, &kind) || !is_boundary(BoundaryAddressMultiple) || PartitionObject != NULL
         || (Flags & ~(ULONG)MM_ALLOCATE_CONTIGUOUS_MEMORY_FAST_ONLY) != 0)

@@ -73,6 +73,7 @@ PVOID MmMapIoSpaceEx(PHYSICAL_ADDRESS PhysicalAddress, SIZE_T NumberOfBytes, ULO
     uint8_t attributes;
 
     KE_HOOK(machine, io_space_map_check, pa, NumberOfBytes);
+    KE_HOOK(machine, protection_check, Protect);
     if (NumberOfBytes == 0 || span_wraps(pa, NumberOfBytes) || !attributes_of(Protect, &attributes)
         || ke_fails(KE_FALLIBLE_MmMapIoSpaceEx))
         return NULL;

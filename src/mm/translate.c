@@ -65,9 +65,20 @@ PFN_NUMBER mm_translate(const struct machine *machine, uintptr_t va)
 
 /* ---- the routines ---- */
 
+/* The PFN behind an address that anybody may ask about: host memory counts where there is some. */
+static PFN_NUMBER translate_asked(const struct machine *machine, const void *va)
+{
+    struct mm_space *space;
+
+    if (mm_classify(machine, (uintptr_t)va, &space) == MM_KIND_HOST && !host_is_readable(va))
+        return MM_NO_PFN;
+    return mm_translate(machine, (uintptr_t)va);
+}
+
+/* The physical address behind a valid address, 0 where there is none. Any IRQL. Doc: ntddk/nf-ntddk-mmgetphysicaladdress */
 PHYSICAL_ADDRESS MmGetPhysicalAddress(PVOID BaseAddress)
 {
-    const PFN_NUMBER pfn = mm_translate(ke_machine(), (uintptr_t)BaseAddress);
+    const PFN_NUMBER pfn = translate_asked(ke_machine(), BaseAddress);
     PHYSICAL_ADDRESS address = {.QuadPart = 0};
 
     if (pfn != MM_NO_PFN)
@@ -75,19 +86,10 @@ PHYSICAL_ADDRESS MmGetPhysicalAddress(PVOID BaseAddress)
     return address;
 }
 
-static void read_one_byte(void *va)
-{
-    host_probe_read(va);
-}
-
+/* Would a read there fault? IRQL: <= DISPATCH_LEVEL. Doc: ntddk/nf-ntddk-mmisaddressvalid */
 BOOLEAN MmIsAddressValid(PVOID VirtualAddress)
 {
-    struct machine *machine = ke_machine();
-    struct mm_space *space;
-
-    if (mm_classify(machine, (uintptr_t)VirtualAddress, &space) == MM_KIND_HOST)
-        return pinion_try(read_one_byte, VirtualAddress) == STATUS_SUCCESS;
-    return mm_translate(machine, (uintptr_t)VirtualAddress) != MM_NO_PFN;
+    return translate_asked(ke_machine(), VirtualAddress) != MM_NO_PFN;
 }
 
 /* The system address at which a physical address of RAM is always mapped; NULL for one that is none. Any IRQL.
@@ -115,13 +117,16 @@ BOOLEAN MmIsNonPagedSystemAddressValid(PVOID VirtualAddress)
 
 /* ---- probes ---- */
 
+/* Above it are the addresses of Linux itself. */
+#define HIGHEST_USER_ADDRESS 0x7FFFFFFFFFFFull
+
 /* User space, as far as there is one: memory of the host program and the current process's own. */
 static bool is_user_range(struct machine *machine, uintptr_t va, SIZE_T bytes)
 {
     struct mm_space *first, *last;
     const enum mm_kind kind = mm_classify(machine, va, &first);
 
-    if (span_wraps(va, bytes) || mm_classify(machine, va + bytes - 1, &last) != kind || first != last)
+    if (span_wraps(va, bytes) || va + (bytes - 1) > HIGHEST_USER_ADDRESS || mm_classify(machine, va + bytes - 1, &last) != kind || first != last)
         return false;
     return kind == MM_KIND_HOST || first == mm_current_space(machine);
 }

@@ -310,6 +310,14 @@ static void check_executable(struct ke_site site, const struct ke_map_call *call
         vf_warn(VF_MAP_EXECUTABLE, about(site, NULL));
 }
 
+static void protection_check(struct ke_site site, ULONG protection)
+{
+    const ULONG executable = PAGE_EXECUTE | PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE | PAGE_EXECUTE_WRITECOPY;
+
+    if ((protection & executable) && (the()->options.verifier & KE_VERIFIER_CODE_INTEGRITY))
+        vf_stop(VF_PROTECTION_EXECUTABLE, about(site, NULL), site.ip, protection, 0, 0);
+}
+
 static void check_system_mapping(struct ke_site site, PMDL mdl)
 {
     if (is_built(mdl) || has_state(mdl, VF_MAPPED) || mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
@@ -545,14 +553,15 @@ static void irp_call_record(struct ke_site site, PDEVICE_OBJECT device, PIRP irp
 
 static void irp_complete_check(struct ke_site site, PIRP irp)
 {
+    const PDRIVER_CANCEL routine = __atomic_load_n(&irp->CancelRoutine, __ATOMIC_RELAXED);
     const NTSTATUS status = irp->IoStatus.Status;
 
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_IRP_COMPLETE_IRQL, about(site, NULL), ke_self()->irql, address(irp), 0, 0);
     if (status == STATUS_PENDING || status == -1)
         vf_stop(VF_IRP_COMPLETE_PENDING, about(site, NULL), (uint32_t)status, address(irp), 0, 0);
-    if (irp->CancelRoutine != NULL)
-        vf_stop(VF_IRP_COMPLETE_CANCEL, about(site, NULL), (uintptr_t)irp->CancelRoutine, address(irp), 0, 0);
+    if (routine != NULL)
+        vf_stop(VF_IRP_COMPLETE_CANCEL, about(site, NULL), (uintptr_t)routine, address(irp), 0, 0);
 }
 
 /* ---- drivers ---- */
@@ -625,6 +634,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .pages_allocate_record = pages_allocate_record,
         .pages_free_check = pages_free_check,
         .pages_free_record = pages_free_record,
+        .protection_check = protection_check,
         .io_space_map_check = io_space_map_check,
         .io_space_unmap_check = io_space_unmap_check,
         .mdl_unmap_check = unmap_check,
