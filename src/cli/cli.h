@@ -47,6 +47,7 @@ struct cli_options {
     bool        in_place;
     bool        check;                  /* compare while measuring; otherwise in a pass of its own */
     bool        lower_partial;
+    bool        device_32_bit;          /* the disk, as a bus master */
     bool        json;
 };
 

@@ -118,6 +118,12 @@ static bool set_lower(struct cli_options *options, const char *text)
     return options->lower_partial || strcmp(text, "whole") == 0;
 }
 
+static bool set_device(struct cli_options *options, const char *text)
+{
+    options->device_32_bit = strcmp(text, "32") == 0;
+    return options->device_32_bit || strcmp(text, "64") == 0;
+}
+
 /* The machine reads the value itself; here it must only not run into the machine's other options. */
 static bool is_boot_value(const char *text)
 {
@@ -175,6 +181,7 @@ static const struct entry {
      "full|none", set_check, "full or none", 0},
     {"lower", "partial: the disk moves at most 24K of a request, and says so (whole)",
      "whole|partial", set_lower, "whole or partial", 0},
+    {"device", "address bits of the disk, for a driver that has it do DMA (64)", "64|32", set_device, "64 or 32", 0},
     {"fail", "make each (or each Nth) call of a Windows routine fail", "ROUTINE[:N]", set_fail,
      "the name of a routine, and perhaps :N", 0},
     {"verifier", "the run-time verifier (on)", "on|off|0xFLAGS", set_verifier, "on, off or flags such as 0x9b9", 0},

@@ -153,6 +153,9 @@ static void print_memory(const struct result *result)
         totals->partial_mdls_built, totals->mdls_advanced);
     row("pages locked", "%" PRIu64 ", at most %" PRIu64 " seen at once", totals->pages_locked, result->tally.peak_locked_pages);
     row("mappings made", "%" PRIu64, totals->mappings_made);
+    if (totals->lists_built > 0)
+        row("DMA", "%s-bit device, %" PRIu64 " lists, %" PRIu64 " map registers, %" PRIu64 " bytes bounced",
+            result->options->device_32_bit ? "32" : "64", totals->lists_built, totals->map_registers_used, totals->bytes_bounced);
 }
 
 static void print_end(const struct result *result)
@@ -199,6 +202,7 @@ static json_t *json_of_setting(const struct result *result)
     json_object_set_new(object, "in_place", json_boolean(options->in_place));
     json_object_set_new(object, "engine", json_string(result->engine));
     json_object_set_new(object, "lower", json_string(options->lower_partial ? "partial" : "whole"));
+    add_count(object, "device_bits", options->device_32_bit ? 32 : 64);
     json_object_set_new(object, "verifier", json_string(verifier));
     json_object_set_new(object, "check", json_string(options->check ? "full" : "none"));
     add_count(object, "seed", options->seed);
@@ -240,6 +244,9 @@ static void add_memory(json_t *object, const struct result *result)
     add_count(object, "pages_locked", totals->pages_locked);
     add_count(object, "pages_locked_peak", result->tally.peak_locked_pages);
     add_count(object, "mappings_made", totals->mappings_made);
+    add_count(object, "scatter_gather_lists", totals->lists_built);
+    add_count(object, "map_registers", totals->map_registers_used);
+    add_count(object, "bytes_bounced", totals->bytes_bounced);
     add_count(object, "irps_allocated", totals->irps_allocated);
     add_count(object, "injected_failures", totals->injected_failures);
 }

@@ -118,7 +118,8 @@ static int with_driver(struct run *run)
 static int with_disk(struct run *run)
 {
     const unsigned flags = (run->options->write ? PINION_DISK_WRITABLE : 0u) |
-                           (run->options->lower_partial ? PINION_DISK_PARTIAL : 0u);
+                           (run->options->lower_partial ? PINION_DISK_PARTIAL : 0u) |
+                           (run->options->device_32_bit ? PINION_DISK_32_BIT : 0u);
     const int error = pinion_disk_create(run->target_path, flags, &run->disk);
     int code;
 

@@ -171,7 +171,8 @@ static void grant_locked(struct dma_channel *channel, struct dma_request *reques
         request->transfer_context->state = DMA_CONTEXT_GRANTED;
     if (request->kind == DMA_FOR_CHANNEL)
         request->adapter->nregisters_out += request->nregisters;
-    ke_count(KE_MAP_REGISTERS_USED, request->nregisters);
+    if (request->first_register != DMA_NO_REGISTER)
+        ke_count(KE_MAP_REGISTERS_USED, request->nregisters);
     book_locked(request);
 }
 

@@ -11,6 +11,7 @@
 #include "host/host.h"
 
 #include <dlfcn.h>
+#include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,17 +79,41 @@ static const char *base_name(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
+/* By the table of address ranges that gcc writes. */
+static const char *line_by_ranges(Dwfl_Module *module, uintptr_t pc, int *number)
+{
+    Dwfl_Line *line = dwfl_module_getsrc(module, pc);
+
+    return line == NULL ? NULL : dwfl_lineinfo(line, NULL, number, NULL, NULL, NULL);
+}
+
+/* clang writes no such table: ask each compilation unit. */
+static const char *line_by_units(Dwfl_Module *module, uintptr_t pc, int *number)
+{
+    Dwarf_Die *unit = NULL;
+    Dwarf_Addr bias;
+
+    while ((unit = dwfl_module_nextcu(module, unit, &bias)) != NULL) {
+        Dwarf_Line *line = dwarf_haspc(unit, pc - bias) == 1 ? dwarf_getsrc_die(unit, pc - bias) : NULL;
+
+        if (line != NULL && dwarf_lineno(line, number) == 0)
+            return dwarf_linesrc(line, NULL, NULL);
+    }
+    return NULL;
+}
+
 static bool symbol_from_dwarf(Dwfl *dwfl, uintptr_t pc, char *text, size_t bytes)
 {
     Dwfl_Module *module = dwfl_addrmodule(dwfl, pc);
     const char *name = module == NULL ? NULL : dwfl_module_addrname(module, pc);
-    Dwfl_Line *line = module == NULL ? NULL : dwfl_module_getsrc(module, pc);
     const char *file;
     int number;
 
     if (name == NULL)
         return false;
-    file = line == NULL ? NULL : dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL);
+    file = line_by_ranges(module, pc, &number);
+    if (file == NULL)
+        file = line_by_units(module, pc, &number);
     if (file != NULL)
         snprintf(text, bytes, "%s (%s:%d)", name, base_name(file), number);
     else

@@ -185,18 +185,26 @@ static struct io_cache *new_cache(PFILE_OBJECT file, const CACHE_MANAGER_CALLBAC
     return cache;
 }
 
-static void adopt_sizes(struct io_cache *cache, const CC_FILE_SIZES *sizes)
+static void adopt_lengths(struct io_cache *cache, const CC_FILE_SIZES *sizes)
 {
     const int64_t section = sizes->AllocationSize.QuadPart;
 
     if (section > atomic_load(&cache->section_bytes))
         atomic_store(&cache->section_bytes, section);
     atomic_store(&cache->file_bytes, sizes->FileSize.QuadPart);
+}
+
+static void adopt_sizes(struct io_cache *cache, const CC_FILE_SIZES *sizes)
+{
+    adopt_lengths(cache, sizes);
     atomic_store(&cache->valid_bytes, sizes->ValidDataLength.QuadPart);
 }
 
-/* One more file object caches the file. `spare` becomes its map if it has none; what is left over is the caller's. */
-static struct io_cache *open_locked(struct io_state *io, PFILE_OBJECT file, struct io_cache *spare)
+/*
+ * One more file object caches the file. `spare` becomes its map if it has none; what is left over is the caller's. A map that
+ * is there keeps its valid data length: it knows what it has written.
+ */
+static struct io_cache *open_locked(struct io_state *io, PFILE_OBJECT file, const CC_FILE_SIZES *sizes, struct io_cache *spare)
 {
     struct io_cache *cache = find_locked(io, file->SectionObjectPointer);
 
@@ -207,13 +215,14 @@ static struct io_cache *open_locked(struct io_state *io, PFILE_OBJECT file, stru
         if (cache->held != NULL)
             io_file_use(cache->held);
     }
+    adopt_lengths(cache, sizes);
     cache->opens++;
     file->PrivateCacheMap = cache;
     return cache;
 }
 
 /*
- * Cache a file. Further file objects of it share its map, whose sizes are then those that the map knows.
+ * Cache a file. Further file objects of it share its map.
  *
  * Raises STATUS_INSUFFICIENT_RESOURCES, or STATUS_INVALID_PARAMETER for a file object without SectionObjectPointer.
  * Doc:  ntifs/nf-ntifs-ccinitializecachemap
@@ -234,7 +243,7 @@ VOID CcInitializeCacheMap(PFILE_OBJECT FileObject, PCC_FILE_SIZES FileSizes, BOO
         ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
     adopt_sizes(spare, FileSizes);
     host_mutex_lock(&machine->io->lock);
-    cache = open_locked(machine->io, FileObject, spare);
+    cache = open_locked(machine->io, FileObject, FileSizes, spare);
     host_mutex_unlock(&machine->io->lock);
     if (cache != spare)
         free_cache(machine, spare);

@@ -231,16 +231,25 @@ static NTSTATUS page_once(struct machine *machine, PFILE_OBJECT file, const stru
     return io_send_and_wait(machine, top, irp, moved);
 }
 
-/* As many requests as it takes: a device may move less than was asked for. It ends early where the file does. */
-static NTSTATUS page_all(struct machine *machine, PFILE_OBJECT file, struct io_transfer transfer, ULONG *done)
+/* How much of a transfer lies inside the file. */
+static ULONG bytes_in_file(struct io_cache *cache, const struct io_transfer *transfer)
 {
+    const int64_t file_bytes = atomic_load(&cache->file_bytes);
+
+    return file_bytes <= transfer->offset ? 0 : (ULONG)at_most((uint64_t)(file_bytes - transfer->offset), transfer->buffer.bytes);
+}
+
+/* As many requests as it takes for what lies inside the file: a device may move less than was asked for. */
+static NTSTATUS page_all(struct machine *machine, struct io_cache *cache, struct io_transfer transfer, ULONG *done)
+{
+    const ULONG needed = bytes_in_file(cache, &transfer);
     NTSTATUS status = STATUS_SUCCESS;
 
     *done = 0;
-    while (transfer.buffer.bytes != 0) {
+    while (*done < needed) {
         ULONG_PTR moved = 0;
 
-        status = page_once(machine, file, &transfer, &moved);
+        status = page_once(machine, cache->file, &transfer, &moved);
         if (!NT_SUCCESS(status) || moved == 0)
             break;
         moved = at_most(moved, transfer.buffer.bytes);
@@ -278,7 +287,7 @@ static NTSTATUS read_run(struct machine *machine, struct io_cache *cache, struct
     ULONG done = 0;
 
     if (valid != 0)
-        status = page_all(machine, cache->file, transfer, &done);
+        status = page_all(machine, cache, transfer, &done);
     if (!NT_SUCCESS(status))
         return status;
     done = (ULONG)at_most(done, valid);
@@ -374,17 +383,9 @@ static NTSTATUS write_run(struct machine *machine, struct io_cache *cache, struc
                           ULONG *written)
 {
     const struct io_transfer transfer = transfer_of(view, true, first, npages);
-    const int64_t file_bytes = atomic_load(&cache->file_bytes);
-    const uint64_t needed = file_bytes > transfer.offset ? (uint64_t)(file_bytes - transfer.offset) : 0;
-    NTSTATUS status;
+    const NTSTATUS status = page_all(machine, cache, transfer, written);
 
-    *written = 0;
-    if (needed == 0)
-        return STATUS_SUCCESS;
-    status = page_all(machine, cache->file, transfer, written);
-    if (NT_SUCCESS(status) && *written < at_most(needed, transfer.buffer.bytes))
-        status = STATUS_UNEXPECTED_IO_ERROR;
-    return status;
+    return NT_SUCCESS(status) && *written < bytes_in_file(cache, &transfer) ? STATUS_UNEXPECTED_IO_ERROR : status;
 }
 
 static NTSTATUS flush_view(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece, void *context)
