@@ -209,8 +209,9 @@ static void finish_associated(struct machine *machine, struct io_slot *slot, con
     if (left == 0)
         IofCompleteRequest(master, IO_NO_INCREMENT);
     if (left < 0)
-        ke_warn("associated-irp-count", "more associated IRPs of master IRP %p have completed than its IrpCount said; set it to their "
-                "number before the first of them is sent", (void *)master);
+        ke_warn("associated-irp-count",
+                "more associated IRPs of master IRP %p have completed than its IrpCount said; set it to their number before "
+                "the first of them is sent", (void *)master);
 }
 
 /*

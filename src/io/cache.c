@@ -150,8 +150,9 @@ static void close_cache(PVOID context)
     const NTSTATUS status = write_lazily(machine, cache);
 
     if (!NT_SUCCESS(status)) {
-        ke_warn("cache-write-lost", "%llu cached pages of file object %p, whose caching has stopped, could not be written (0x%08X); they are "
-                "lost", (unsigned long long)atomic_load(&cache->ndirty), (void *)cache->file, (unsigned)status);
+        ke_warn("cache-write-lost",
+                "%llu cached pages of file object %p, whose caching has stopped, could not be written (0x%08X); they are lost",
+                (unsigned long long)atomic_load(&cache->ndirty), (void *)cache->file, (unsigned)status);
         cache_truncate(machine, cache, 0);
     }
     host_mutex_lock(&machine->io->lock);
@@ -204,7 +205,8 @@ static void adopt_sizes(struct io_cache *cache, const CC_FILE_SIZES *sizes)
  * One more file object caches the file. `spare` becomes its map if it has none; what is left over is the caller's. A map that
  * is there keeps its valid data length: it knows what it has written.
  */
-static struct io_cache *open_locked(struct io_state *io, PFILE_OBJECT file, const CC_FILE_SIZES *sizes, struct io_cache *spare)
+static struct io_cache *open_locked(struct io_state *io, PFILE_OBJECT file, const CC_FILE_SIZES *sizes,
+                                    struct io_cache *spare)
 {
     struct io_cache *cache = find_locked(io, file->SectionObjectPointer);
 
@@ -271,7 +273,8 @@ static bool close_and_settle(struct machine *machine, PFILE_OBJECT file, PCACHE_
  *
  * Doc:  ntifs/nf-ntifs-ccuninitializecachemap
  */
-BOOLEAN CcUninitializeCacheMap(PFILE_OBJECT FileObject, PLARGE_INTEGER TruncateSize, PCACHE_UNINITIALIZE_EVENT UninitializeEvent)
+BOOLEAN CcUninitializeCacheMap(PFILE_OBJECT FileObject, PLARGE_INTEGER TruncateSize,
+                               PCACHE_UNINITIALIZE_EVENT UninitializeEvent)
 {
     struct machine *machine = ke_machine();
     struct io_cache *cache = cache_hold(machine, FileObject);
@@ -314,16 +317,18 @@ VOID CcSetFileSizes(PFILE_OBJECT FileObject, PCC_FILE_SIZES FileSizes)
  *
  * Doc:  ntifs/nf-ntifs-ccflushcache
  */
-VOID CcFlushCache(PSECTION_OBJECT_POINTERS SectionObjectPointer, PLARGE_INTEGER FileOffset, ULONG Length, PIO_STATUS_BLOCK IoStatus)
+VOID CcFlushCache(PSECTION_OBJECT_POINTERS SectionObjectPointer, PLARGE_INTEGER FileOffset, ULONG Length,
+                  PIO_STATUS_BLOCK IoStatus)
 {
     struct machine *machine = ke_machine();
     struct io_cache *cache = hold_owned(machine, SectionObjectPointer);
+    const struct cache_range range =
+        FileOffset == NULL ? cache_everything() : (struct cache_range){(uint64_t)FileOffset->QuadPart, Length};
     IO_STATUS_BLOCK outcome = {.Status = STATUS_SUCCESS, .Information = Length};
     uint64_t flushed;
 
     if (cache != NULL) {
-        outcome.Status = cache_flush(machine, cache, FileOffset == NULL ? cache_everything()
-                                     : (struct cache_range){(uint64_t)FileOffset->QuadPart, Length}, &flushed);
+        outcome.Status = cache_flush(machine, cache, range, &flushed);
         if (!NT_SUCCESS(outcome.Status))
             outcome.Information = flushed;
         cache_release(machine, cache, 1);
@@ -338,7 +343,8 @@ void io_caches_check(struct machine *machine)
 {
     host_mutex_lock(&machine->io->lock);
     for (const struct io_cache *cache = machine->io->caches; cache != NULL; cache = cache->next)
-        ke_warn("cache-map-leak", "the file of file object %p is still cached (%u file objects, %u MDLs); call CcUninitializeCacheMap for each "
+        ke_warn("cache-map-leak",
+                "the file of file object %p is still cached (%u file objects, %u MDLs); call CcUninitializeCacheMap for each "
                 "file object, and give back each chain of MDLs", (void *)cache->file, cache->opens, cache->holds);
     host_mutex_unlock(&machine->io->lock);
 }

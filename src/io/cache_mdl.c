@@ -38,7 +38,8 @@ struct chain {
     uint32_t n;
 };
 
-static NTSTATUS lock_piece(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece, void *context)
+static NTSTATUS lock_piece(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece,
+                           void *context)
 {
     struct chain *chain = context;
     PMDL mdl = mdl_new(machine, (uintptr_t)view->base + piece.start, piece.bytes);
@@ -74,8 +75,8 @@ static NTSTATUS lock_held(struct machine *machine, struct io_cache *cache, struc
 }
 
 /* A failure leaves nothing locked and no MDL behind. */
-static NTSTATUS lock_range(struct machine *machine, PFILE_OBJECT file, struct cache_range range, bool write, bool fails, PMDL *mdls,
-                           PIO_STATUS_BLOCK outcome)
+static NTSTATUS lock_range(struct machine *machine, PFILE_OBJECT file, struct cache_range range, bool write, bool fails,
+                           PMDL *mdls, PIO_STATUS_BLOCK outcome)
 {
     struct chain chain = {.write = write, .end = &chain.first};
     struct io_cache *cache = cache_hold(machine, file);
@@ -105,18 +106,23 @@ static struct cache_range range_of(const LARGE_INTEGER *offset, ULONG bytes)
  */
 VOID CcMdlRead(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, PMDL *MdlChain, PIO_STATUS_BLOCK IoStatus)
 {
-    const NTSTATUS status = lock_range(ke_machine(), FileObject, range_of(FileOffset, Length), false, ke_fails(KE_FALLIBLE_CcMdlRead),
-                                       MdlChain, IoStatus);
+    const NTSTATUS status = lock_range(ke_machine(), FileObject, range_of(FileOffset, Length), false,
+                                       ke_fails(KE_FALLIBLE_CcMdlRead), MdlChain, IoStatus);
 
     if (!NT_SUCCESS(status))
         ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
 }
 
-/* The same for writing: the whole pages are read first, so that an abort leaves the file's data. Doc: ntifs/nf-ntifs-ccpreparemdlwrite */
-VOID CcPrepareMdlWrite(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, PMDL *MdlChain, PIO_STATUS_BLOCK IoStatus)
+/*
+ * The same for writing: the whole pages are read first, so that an abort leaves the file's data.
+ *
+ * Doc:  ntifs/nf-ntifs-ccpreparemdlwrite
+ */
+VOID CcPrepareMdlWrite(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, PMDL *MdlChain,
+                       PIO_STATUS_BLOCK IoStatus)
 {
-    const NTSTATUS status = lock_range(ke_machine(), FileObject, range_of(FileOffset, Length), true, ke_fails(KE_FALLIBLE_CcPrepareMdlWrite),
-                                       MdlChain, IoStatus);
+    const NTSTATUS status = lock_range(ke_machine(), FileObject, range_of(FileOffset, Length), true,
+                                       ke_fails(KE_FALLIBLE_CcPrepareMdlWrite), MdlChain, IoStatus);
 
     if (!NT_SUCCESS(status))
         ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
@@ -160,7 +166,8 @@ VOID CcMdlReadComplete(PFILE_OBJECT FileObject, PMDL MdlChain)
     give_back(machine, cache_hold(machine, FileObject), MdlChain);
 }
 
-static NTSTATUS flush_if_through(struct machine *machine, struct io_cache *cache, const FILE_OBJECT *file, struct cache_range range)
+static NTSTATUS flush_if_through(struct machine *machine, struct io_cache *cache, const FILE_OBJECT *file,
+                                 struct cache_range range)
 {
     uint64_t flushed;
 
@@ -224,8 +231,8 @@ BOOLEAN FsRtlMdlReadDev(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULON
 {
     UNREFERENCED_PARAMETER(LockKey);
     UNREFERENCED_PARAMETER(DeviceObject);
-    return NT_SUCCESS(lock_range(ke_machine(), FileObject, range_of(FileOffset, Length), false, ke_fails(KE_FALLIBLE_FsRtlMdlReadDev),
-                                 MdlChain, IoStatus));
+    return NT_SUCCESS(lock_range(ke_machine(), FileObject, range_of(FileOffset, Length), false,
+                                 ke_fails(KE_FALLIBLE_FsRtlMdlReadDev), MdlChain, IoStatus));
 }
 
 /* Doc: ntifs/nf-ntifs-_fsrtl_advanced_fcb_header-fsrtlmdlreadcompletedev */
@@ -280,7 +287,8 @@ static void copy_bytes(void *context)
 }
 
 /* The caller's buffer may be bad: pages are marked even if only a part of the bytes has arrived. */
-static NTSTATUS copy_piece(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece, void *context)
+static NTSTATUS copy_piece(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece,
+                           void *context)
 {
     struct copy *copy = context;
     uint8_t *cached = view->base + piece.start;
@@ -299,7 +307,8 @@ static NTSTATUS copy_piece(struct machine *machine, struct io_cache *cache, stru
 }
 
 /* STATUS_CANT_WAIT: nothing is the matter but that the caller would have to wait. */
-static NTSTATUS copy_range(struct machine *machine, PFILE_OBJECT file, struct cache_range range, bool wait, bool fails, struct copy *copy)
+static NTSTATUS copy_range(struct machine *machine, PFILE_OBJECT file, struct cache_range range, bool wait, bool fails,
+                           struct copy *copy)
 {
     struct io_cache *cache = cache_hold(machine, file);
     NTSTATUS status;
@@ -321,10 +330,12 @@ static NTSTATUS copy_range(struct machine *machine, PFILE_OBJECT file, struct ca
  *
  * Doc:  ntifs/nf-ntifs-cccopyread
  */
-BOOLEAN CcCopyRead(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, BOOLEAN Wait, PVOID Buffer, PIO_STATUS_BLOCK IoStatus)
+BOOLEAN CcCopyRead(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, BOOLEAN Wait, PVOID Buffer,
+                   PIO_STATUS_BLOCK IoStatus)
 {
     struct copy copy = {.buffer = Buffer};
-    const NTSTATUS status = copy_range(ke_machine(), FileObject, range_of(FileOffset, Length), Wait, ke_fails(KE_FALLIBLE_CcCopyRead), &copy);
+    const NTSTATUS status = copy_range(ke_machine(), FileObject, range_of(FileOffset, Length), Wait,
+                                       ke_fails(KE_FALLIBLE_CcCopyRead), &copy);
 
     *IoStatus = (IO_STATUS_BLOCK){.Status = status, .Information = (ULONG_PTR)(copy.buffer - (uint8_t *)Buffer)};
     if (!NT_SUCCESS(status) && status != STATUS_CANT_WAIT)
@@ -332,12 +343,16 @@ BOOLEAN CcCopyRead(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Len
     return NT_SUCCESS(status);
 }
 
-/* Copy into a cached file; with FO_WRITE_THROUGH it is flushed as well. Otherwise as CcCopyRead. Doc: ntifs/nf-ntifs-cccopywrite */
+/*
+ * Copy into a cached file; with FO_WRITE_THROUGH it is flushed as well. Otherwise as CcCopyRead.
+ *
+ * Doc:  ntifs/nf-ntifs-cccopywrite
+ */
 BOOLEAN CcCopyWrite(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length, BOOLEAN Wait, PVOID Buffer)
 {
     struct copy copy = {.buffer = Buffer, .write = true};
-    const NTSTATUS status = copy_range(ke_machine(), FileObject, range_of(FileOffset, Length), Wait, ke_fails(KE_FALLIBLE_CcCopyWrite),
-                                       &copy);
+    const NTSTATUS status = copy_range(ke_machine(), FileObject, range_of(FileOffset, Length), Wait,
+                                       ke_fails(KE_FALLIBLE_CcCopyWrite), &copy);
 
     if (!NT_SUCCESS(status) && status != STATUS_CANT_WAIT)
         ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);

@@ -119,25 +119,44 @@ static struct cache_view *find_or_add(struct io_cache *cache, uint64_t index)
     return view;
 }
 
+/* The part of a range that a view covers; false: none. */
+static bool piece_in_view(const struct cache_view *view, struct cache_range range, struct cache_piece *piece)
+{
+    const uint64_t start = offset_of(view);
+    const uint64_t from = start > range.off ? start : range.off;
+    const uint64_t to = at_most(range.off + range.bytes, start + CACHE_VIEW_BYTES);
+
+    if (from >= to)
+        return false;
+    *piece = (struct cache_piece){view->index, (uint32_t)(from - start), (uint32_t)(to - from)};
+    return true;
+}
+
+static NTSTATUS visit_view(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_range range,
+                           cache_visit_fn *visit, void *context)
+{
+    struct cache_piece piece;
+    NTSTATUS status;
+
+    if (!piece_in_view(view, range, &piece))
+        return STATUS_SUCCESS;
+    take_turn(view, true);
+    status = visit(machine, cache, view, piece, context);
+    give_turn(view);
+    return status;
+}
+
 /* Visit the views that there are, one after the other with its turn held, as far as a range covers them. */
 static NTSTATUS for_each_view(struct machine *machine, struct io_cache *cache, struct cache_range range, cache_visit_fn *visit,
                               void *context)
 {
-    const uint64_t end = range.off + range.bytes;
     NTSTATUS status = STATUS_SUCCESS;
 
     for (unsigned bucket = 0; bucket < CACHE_BUCKETS; bucket++) {
-        for (struct cache_view *view = newest_in_bucket(cache, bucket); view != NULL && NT_SUCCESS(status); view = view->next) {
-            const uint64_t from = offset_of(view) > range.off ? offset_of(view) : range.off;
-            const uint64_t to = at_most(end, offset_of(view) + CACHE_VIEW_BYTES);
+        struct cache_view *view = newest_in_bucket(cache, bucket);
 
-            if (from >= to)
-                continue;
-            take_turn(view, true);
-            status = visit(machine, cache, view, (struct cache_piece){view->index, (uint32_t)(from - offset_of(view)), (uint32_t)(to - from)},
-                           context);
-            give_turn(view);
-        }
+        for (; view != NULL && NT_SUCCESS(status); view = view->next)
+            status = visit_view(machine, cache, view, range, visit, context);
     }
     return status;
 }
@@ -279,7 +298,8 @@ static uint64_t valid_bytes_from(struct io_cache *cache, LONGLONG off)
     return valid > off ? (uint64_t)(valid - off) : 0;
 }
 
-static NTSTATUS read_run(struct machine *machine, struct io_cache *cache, struct cache_view *view, unsigned first, unsigned npages)
+static NTSTATUS read_run(struct machine *machine, struct io_cache *cache, struct cache_view *view, unsigned first,
+                         unsigned npages)
 {
     const struct io_transfer transfer = transfer_of(view, false, first, npages);
     const uint64_t valid = valid_bytes_from(cache, transfer.offset);
@@ -363,7 +383,8 @@ static void mark_clean(struct io_cache *cache, struct cache_view *view, uint64_t
     atomic_fetch_sub(&cache->ndirty, (uint64_t)__builtin_popcountll(removed));
 }
 
-static NTSTATUS mark_dirty(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece, void *context)
+static NTSTATUS mark_dirty(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece,
+                           void *context)
 {
     (void)machine;
     (void)context;
@@ -379,8 +400,8 @@ void cache_mark_range_dirty(struct machine *machine, struct io_cache *cache, str
 /* ---- out ---- */
 
 /* Of a page that the file ends in, only what belongs to the file must arrive. */
-static NTSTATUS write_run(struct machine *machine, struct io_cache *cache, struct cache_view *view, unsigned first, unsigned npages,
-                          ULONG *written)
+static NTSTATUS write_run(struct machine *machine, struct io_cache *cache, struct cache_view *view, unsigned first,
+                          unsigned npages, ULONG *written)
 {
     const struct io_transfer transfer = transfer_of(view, true, first, npages);
     const NTSTATUS status = page_all(machine, cache, transfer, written);
@@ -388,7 +409,8 @@ static NTSTATUS write_run(struct machine *machine, struct io_cache *cache, struc
     return NT_SUCCESS(status) && *written < bytes_in_file(cache, &transfer) ? STATUS_UNEXPECTED_IO_ERROR : status;
 }
 
-static NTSTATUS flush_view(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece, void *context)
+static NTSTATUS flush_view(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece,
+                           void *context)
 {
     uint64_t *flushed = context;
     NTSTATUS status = STATUS_SUCCESS;
@@ -443,7 +465,8 @@ void cache_forget(struct machine *machine, struct io_cache *cache, uintptr_t va,
 }
 
 /* A page that the file now ends in keeps its beginning; the rest of it is zero when the file grows again. */
-static NTSTATUS truncate_view(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece, void *context)
+static NTSTATUS truncate_view(struct machine *machine, struct io_cache *cache, struct cache_view *view, struct cache_piece piece,
+                              void *context)
 {
     const unsigned first = piece.start >> SPAN_PAGE_SHIFT;
     const uint32_t kept = (uint32_t)span_offset(piece.start);

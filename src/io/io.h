@@ -119,7 +119,7 @@ struct io_control {
 /* Major function and parameters into the next location; nothing becomes of the buffer. */
 void     io_describe_transfer(PIRP irp, const struct io_transfer *transfer);
 
-/* The same, and the buffers by the device's flags or the code. What was attached until a failure goes with io_irp_release_buffers. */
+/* The same, and the buffers by the device's flags or the code. What a failure leaves goes with io_irp_release_buffers. */
 NTSTATUS io_attach_transfer(struct machine *machine, PIRP irp, ULONG device_flags, const struct io_transfer *transfer);
 NTSTATUS io_attach_control(struct machine *machine, PIRP irp, const struct io_control *control);
 

@@ -112,8 +112,9 @@ static void abandon_locked(struct machine *machine, struct io_slot *slot)
     (void)machine;
     slot->abandoned = true;
     forget_locked(slot);
-    ke_warn("irp-lost", "a thread has ended, but IRP %p, which it had built, did not end within %lld s of being cancelled; whoever keeps "
-            "an IRP sets a cancel routine", (void *)io_slot_irp(slot), PATIENCE_NS / 1000000000);
+    ke_warn("irp-lost",
+            "a thread has ended, but IRP %p, which it had built, did not end within %lld s of being cancelled; whoever keeps an "
+            "IRP sets a cancel routine", (void *)io_slot_irp(slot), PATIENCE_NS / 1000000000);
 }
 
 void io_requests_thread_exit(struct machine *machine)

@@ -5,6 +5,7 @@
  *     process memory, paged pool   trimmed: brought back, or bug check 0xD1 at DISPATCH_LEVEL and above
  *     process memory               guarded: STATUS_GUARD_PAGE_VIOLATION, once; else STATUS_ACCESS_VIOLATION
  *     system space                 a store to a read-only mapping: bug check 0xBE; else 0x50. No handler sees these
+ *     above all user addresses     bug check 0x50: MM_BAD_POINTER is there
  *     host memory                  STATUS_ACCESS_VIOLATION, or the host's own handler
  *
  * Where an exception is said, it is bug check 0xD1 at DISPATCH_LEVEL and above.
@@ -100,6 +101,8 @@ enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
             return HOST_FAULT_RETRY;
         stop_in_system_space(fault, 0);
     case MM_KIND_HOST:
+        if (fault->va > MM_HIGHEST_USER_ADDRESS)
+            stop_in_system_space(fault, 0);
         if (machine->options.faults_to_host && ke_self()->exceptions == NULL)
             return HOST_FAULT_CHAIN;
         require_low_irql(fault);

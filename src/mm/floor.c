@@ -13,10 +13,7 @@ enum {
     PAGED_POOL_PAGES = 1 << 18,         /* 1 GiB */
 };
 
-/* Between machines, an address that no process of Linux has. */
-#define NOWHERE ((PVOID)~(uintptr_t)SPAN_PAGE_MASK)
-
-PVOID MmBadPointer = NOWHERE;
+PVOID MmBadPointer = MM_BAD_POINTER;
 
 /* Address space may be refused (ulimit, valgrind): half of it is better than none. */
 static struct mm_space *create_system_ptes(struct machine *machine)
@@ -42,7 +39,6 @@ static void shutdown(struct machine *machine)
 {
     struct mm_state *mm = machine->mm;
 
-    MmBadPointer = NOWHERE;
     host_faults_remove();
     mm_pool_shutdown(machine);
     for (unsigned id = 0; id < MM_MAX_SPACES; id++)
@@ -71,7 +67,6 @@ static int boot_memory(struct machine *machine)
     if (mm->system_ptes == NULL || mm->paged_pool == NULL || mm->initial_process == NULL)
         return -ENOMEM;
     PsInitialSystemProcess = mm->initial_process;
-    MmBadPointer = (PVOID)mm->system_ptes->base;        /* its first page is never given to anyone */
     return mm_pool_boot(machine);
 }
 

@@ -10,7 +10,7 @@
  *   region      an allocation or a mapping inside a space
  *   pin         one lock on one page: while there is one, the page is neither trimmed nor given to anyone else
  *
- * Lock order: space -> frames -> pool. Translate, pin and unpin take none of them on their fast paths.
+ * Lock order: pool, table of spaces -> space -> frames. Translate, pin and unpin take none of them on their fast paths.
  */
 #ifndef PINION_MM_H
 #define PINION_MM_H
@@ -22,6 +22,9 @@
 
 #define MM_NO_PFN        (~(PFN_NUMBER)0)
 #define MM_HOST_PFN_BASE ((PFN_NUMBER)1 << 36)
+
+/* Above it are MM_BAD_POINTER, whose page Linux gives to nobody, and the addresses of Linux itself: system space without a page. */
+#define MM_HIGHEST_USER_ADDRESS ((uintptr_t)MM_BAD_POINTER - 1)
 
 enum mm_frame_state {
     MM_FRAME_FREE,

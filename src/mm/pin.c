@@ -265,6 +265,11 @@ static NTSTATUS lock_on_host(struct mm_lock_request *request, PFN_NUMBER *pfns)
     return STATUS_SUCCESS;
 }
 
+static bool is_out_of_the_world(const struct mm_lock_request *request)
+{
+    return request->va > MM_HIGHEST_USER_ADDRESS || request->bytes > MM_HIGHEST_USER_ADDRESS - request->va;
+}
+
 /* Whose memory may be locked: in user mode the host's and the current process's own, in kernel mode the system's too. */
 static bool may_lock(enum mm_kind kind, const struct mm_space *space, PEPROCESS process, bool user_mode)
 {
@@ -284,7 +289,7 @@ NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *re
     const size_t n = span_pages(request->va, request->bytes);
     NTSTATUS status;
 
-    if (span_wraps(request->va, request->bytes) || !may_lock(kind, space, whose, request->user_mode))
+    if (span_wraps(request->va, request->bytes) || is_out_of_the_world(request) || !may_lock(kind, space, whose, request->user_mode))
         return STATUS_ACCESS_VIOLATION;
     if (kind == MM_KIND_HOST)
         status = lock_on_host(&host_request, pfns);

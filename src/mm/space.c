@@ -192,6 +192,14 @@ static bool map_host(struct machine *machine, struct mm_space *space, uint32_t f
     return host_map(&machine->mm->ram, (size_t)page * HOST_PAGE_SIZE, va_of(space, first), n * HOST_PAGE_SIZE, access) == 0;
 }
 
+/* Put pages out of reach for good. At its limit of mappings the host refuses a new one, but not to shut those that are there. */
+static void revoke_host(struct mm_space *space, uint32_t first, size_t npages)
+{
+    void *at = va_of(space, first);
+
+    VERIFY(host_revoke(at, npages * HOST_PAGE_SIZE) == 0 || host_protect(at, npages * HOST_PAGE_SIZE, HOST_NONE) == 0);
+}
+
 /* ---- memory of the space's own ---- */
 
 /* Return the frames of pages [first, first + n) in as few runs as they have. */
@@ -247,7 +255,7 @@ static bool back_locked(struct machine *machine, struct mm_space *space, uint32_
         const size_t got = back_run_locked(machine, space, first + (uint32_t)done, npages - done, attributes);
 
         if (got == 0) {
-            VERIFY(host_revoke(va_of(space, first), (size_t)npages * HOST_PAGE_SIZE) == 0);
+            revoke_host(space, first, npages);
             give_frames_locked(machine, space, first, done);
             return false;
         }
@@ -318,7 +326,7 @@ static void drop_region_locked(struct machine *machine, struct mm_space *space, 
 static void free_region_locked(struct machine *machine, struct mm_space *space, struct mm_region *region)
 {
     fill_attributes(space, region->first, region->npages, MM_USED | MM_ZOMBIE);
-    VERIFY(host_revoke(va_of(space, region->first), (size_t)region->npages * HOST_PAGE_SIZE) == 0);
+    revoke_host(space, region->first, region->npages);
     if (region_pins(space, region) == 0)
         drop_region_locked(machine, space, region);
 }
@@ -378,40 +386,80 @@ static bool is_inside_region_locked(struct mm_space *space, uintptr_t va, size_t
     return region != NULL && !(attributes_of(space, first) & MM_ZOMBIE) && npages <= region->first + region->npages - first;
 }
 
+/* What the host did before it refused is undone: the runs that it split are there already, so it does not refuse again. */
+static bool protect_locked(struct mm_space *space, uint32_t first, uint32_t npages, uint8_t attributes)
+{
+    uint8_t *old = malloc(npages);
+    uint32_t failed;
+    bool done;
+
+    if (old == NULL)
+        return false;
+    for (uint32_t i = 0; i < npages; i++) {
+        old[i] = attributes_of(space, first + i);
+        if (!(old[i] & MM_ALIAS))
+            set_attributes(space, first + i, (old[i] & (MM_USED | MM_RESIDENT)) | attributes);
+    }
+    done = apply_host_access(space, first, npages, &failed);
+    for (uint32_t i = 0; i < npages && !done; i++)
+        set_attributes(space, first + i, old[i]);
+    if (!done)
+        VERIFY(failed == first || apply_host_access(space, first, failed - first, &failed));
+    free(old);
+    return done;
+}
+
 bool mm_space_protect(struct machine *machine, struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes)
 {
-    const uint32_t first = page_at(space, va);
-    uint32_t failed;
     bool done;
 
     (void)machine;
     host_mutex_lock(&space->lock);
-    done = is_inside_region_locked(space, va, npages);
-    for (size_t i = 0; i < npages && done; i++) {
-        const uint8_t old = attributes_of(space, first + (uint32_t)i);
-
-        if (!(old & MM_ALIAS))
-            set_attributes(space, first + (uint32_t)i, (old & (MM_USED | MM_RESIDENT)) | attributes);
-    }
-    done = done && apply_host_access(space, first, (uint32_t)npages, &failed);
+    done = is_inside_region_locked(space, va, npages) && protect_locked(space, page_at(space, va), (uint32_t)npages, attributes);
     host_mutex_unlock(&space->lock);
     return done;
-}
-
-/* Make one used page resident. False: the host refused. */
-static bool page_in_locked(struct mm_space *space, uint32_t page)
-{
-    const uint8_t attributes = attributes_of(space, page) | MM_RESIDENT;
-
-    if (host_protect(va_of(space, page), HOST_PAGE_SIZE, host_access_of(attributes)) != 0)
-        return false;
-    set_attributes(space, page, attributes);
-    return true;
 }
 
 static bool is_trimmed(uint8_t attributes)
 {
     return (attributes & MM_USED) && !(attributes & (MM_RESIDENT | MM_ZOMBIE));
+}
+
+static bool make_resident_locked(struct mm_space *space, uint32_t first, uint32_t end)
+{
+    const uint8_t attributes = attributes_of(space, first) | MM_RESIDENT;
+
+    if (host_protect(va_of(space, first), (size_t)(end - first) * HOST_PAGE_SIZE, host_access_of(attributes)) != 0)
+        return false;
+    fill_attributes(space, first, end - first, attributes);
+    return true;
+}
+
+/* The same region, and trimmed with the same attributes. */
+static bool is_like(const struct mm_space *space, uint32_t page, uint32_t other)
+{
+    return space->region_of[page] == space->region_of[other] && attributes_of(space, page) == attributes_of(space, other);
+}
+
+/*
+ * Make one used page resident. False: the host refused.
+ *
+ * The host keeps a limited number of mappings, and a page out of the middle of a trimmed run costs it two more. At the
+ * limit the whole run comes back, which costs none.
+ */
+static bool page_in_locked(struct mm_space *space, uint32_t page)
+{
+    uint32_t first = page, end = page + 1;
+
+    if (make_resident_locked(space, page, page + 1))
+        return true;
+    if (!is_trimmed(attributes_of(space, page)))
+        return false;
+    while (first > 0 && is_like(space, first - 1, page))
+        first--;
+    while (end < space->npages && is_like(space, end, page))
+        end++;
+    return make_resident_locked(space, first, end);
 }
 
 void mm_space_page_in(struct machine *machine, struct mm_space *space, uint32_t first, size_t npages)
@@ -432,12 +480,13 @@ NTSTATUS mm_space_prepare_page_locked(struct mm_space *space, uint32_t page, uin
         return STATUS_ACCESS_VIOLATION;
     if (is_trimmed(attributes) && !page_in_locked(space, page))
         return STATUS_INSUFFICIENT_RESOURCES;
-    if (attributes & MM_GUARD) {
-        set_attributes(space, page, attributes_of(space, page) & (uint8_t)~MM_GUARD);
-        VERIFY(page_in_locked(space, page));
+    if (!(attributes & MM_GUARD))
+        return STATUS_SUCCESS;
+    set_attributes(space, page, attributes_of(space, page) & (uint8_t)~MM_GUARD);
+    if (page_in_locked(space, page))
         return STATUS_GUARD_PAGE_VIOLATION;
-    }
-    return STATUS_SUCCESS;
+    set_attributes(space, page, attributes_of(space, page) | MM_GUARD);
+    return STATUS_INSUFFICIENT_RESOURCES;
 }
 
 /* Take RESIDENT away unless the page is pinned. A pin that comes later sees it gone and waits for the lock. */
@@ -528,7 +577,7 @@ static NTSTATUS map_locked(struct machine *machine, struct mm_space *space, cons
     if (region == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
     if (!map_runs(machine, space, *first, request)) {
-        VERIFY(host_revoke(va_of(space, *first), request->npages * HOST_PAGE_SIZE) == 0);
+        revoke_host(space, *first, request->npages);
         remove_region_locked(space, region);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
@@ -563,7 +612,7 @@ void mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t v
     host_mutex_lock(&space->lock);
     region = region_at_locked(space, va);
     VERIFY(region != NULL && region->kind != MM_REGION_MEMORY);
-    VERIFY(host_revoke(va_of(space, region->first), (size_t)region->npages * HOST_PAGE_SIZE) == 0);
+    revoke_host(space, region->first, region->npages);
     remove_region_locked(space, region);
     host_mutex_unlock(&space->lock);
 }
@@ -618,7 +667,7 @@ bool mm_space_map_reserved(struct machine *machine, struct mm_space *space, uint
         memcpy(&space->pfns[first], request->pfns, request->npages * sizeof(PFN_NUMBER));
         fill_attributes(space, first, request->npages, request->attributes | MM_USED | MM_RESIDENT | MM_ALIAS);
     } else {
-        VERIFY(host_revoke(va_of(space, first), request->npages * HOST_PAGE_SIZE) == 0);
+        revoke_host(space, first, request->npages);
     }
     host_mutex_unlock(&space->lock);
     return done;
@@ -631,7 +680,7 @@ void mm_space_unmap_reserved(struct mm_space *space, uintptr_t va)
     host_mutex_lock(&space->lock);
     region = region_at_locked(space, va);
     fill_attributes(space, region->first, region->mapped, MM_USED | MM_ALIAS);
-    VERIFY(host_revoke(va_of(space, region->first), (size_t)region->mapped * HOST_PAGE_SIZE) == 0);
+    revoke_host(space, region->first, region->mapped);
     region->mapped = 0;
     region->mdl = NULL;
     host_mutex_unlock(&space->lock);

@@ -117,16 +117,13 @@ BOOLEAN MmIsNonPagedSystemAddressValid(PVOID VirtualAddress)
 
 /* ---- probes ---- */
 
-/* Above it are the addresses of Linux itself. */
-#define HIGHEST_USER_ADDRESS 0x7FFFFFFFFFFFull
-
 /* User space, as far as there is one: memory of the host program and the current process's own. */
 static bool is_user_range(struct machine *machine, uintptr_t va, SIZE_T bytes)
 {
     struct mm_space *first, *last;
     const enum mm_kind kind = mm_classify(machine, va, &first);
 
-    if (span_wraps(va, bytes) || va + (bytes - 1) > HIGHEST_USER_ADDRESS || mm_classify(machine, va + bytes - 1, &last) != kind || first != last)
+    if (span_wraps(va, bytes) || va + (bytes - 1) > MM_HIGHEST_USER_ADDRESS || mm_classify(machine, va + bytes - 1, &last) != kind || first != last)
         return false;
     return kind == MM_KIND_HOST || first == mm_current_space(machine);
 }

@@ -156,10 +156,12 @@ static inline VOID MmInitializeMdl(PMDL MemoryDescriptorList, PVOID BaseVa, SIZE
 EXTERN_C_START
 
 #if NTDDI_VERSION >= NTDDI_VISTA
-/* A page of addresses that are invalid for ever: an access stops the machine, and no exception handler sees it. A
-   system-supplied variable, for use under its macro's name. Doc: kernel/mm-bad-pointer */
+/* A page of addresses that are invalid for ever: an access stops the machine, and no exception handler sees it. It is
+   the last page of a process's half of the address space, which Linux gives to nobody. Doc: kernel/mm-bad-pointer */
+#define MM_BAD_POINTER ((PVOID)(ULONG_PTR)0x00007FFFFFFFF000)
+
+/* The same in a variable. Deprecated. Doc: kernel/mm-bad-pointer */
 NTKERNELAPI extern PVOID MmBadPointer;
-#define MM_BAD_POINTER MmBadPointer
 #endif
 
 /* How many bytes an MDL for this range needs. Any IRQL. Doc: wdm/nf-wdm-mmsizeofmdl */
