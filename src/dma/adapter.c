@@ -129,11 +129,13 @@ static bool open_registers(struct machine *machine, struct dma_adapter *adapter)
 {
     const uint32_t wanted = (uint32_t)span_bytes_to_pages(adapter->description.MaximumLength) + 1;
 
+    const uint32_t most = adapter->domain == NULL ? DMA_MOST_REGISTERS : at_most(adapter->domain->npages / 4, DMA_MOST_REGISTERS);
+
     adapter->has_registers = !adapter->scatter_gather || (adapter->domain == NULL && adapter->width < 64);
     if (adapter->has_registers)
-        return dma_registers_new(machine, &adapter->registers, at_most(wanted, DMA_MOST_REGISTERS),
+        return dma_registers_new(machine, &adapter->registers, at_most(wanted, most),
                                  adapter->domain != NULL ? MM_NO_PFN : dma_reach(adapter));
-    adapter->registers.count = adapter->domain == NULL ? wanted : at_most(wanted, adapter->domain->npages / 2);
+    adapter->registers.count = adapter->domain == NULL ? wanted : at_most(wanted, adapter->domain->npages / 4);
     return true;
 }
 

@@ -386,7 +386,7 @@ static HANDLE get_domain(PDMA_ADAPTER DmaAdapter)
     return dma_adapter_of(DmaAdapter)->domain;
 }
 
-/* Doc: wdm/nc-wdm-pjoin_dma_domain */
+/* A domain that hands out addresses beyond the device's reach is no domain for it. Doc: wdm/nc-wdm-pjoin_dma_domain */
 static NTSTATUS join_domain(PDMA_ADAPTER DmaAdapter, HANDLE DomainHandle)
 {
     struct machine *machine = ke_machine();
@@ -400,7 +400,8 @@ static NTSTATUS join_domain(PDMA_ADAPTER DmaAdapter, HANDLE DomainHandle)
     domain = hold_domain(machine, DomainHandle);
     if (domain == NULL)
         return STATUS_INVALID_PARAMETER;
-    status = move_to(adapter, domain == adapter->own_domain ? NULL : domain);
+    status = domain->first + domain->npages > dma_reach(adapter) ? STATUS_INVALID_PARAMETER
+                                                                 : move_to(adapter, domain == adapter->own_domain ? NULL : domain);
     if (!NT_SUCCESS(status) || domain == adapter->own_domain)
         dma_domain_unuse(domain);
     return status;

@@ -111,12 +111,11 @@ static uint32_t la_pages_of(const struct dma_request *request)
 
 static bool take_logical_pages(struct dma_request *request)
 {
-    const PFN_NUMBER reach = dma_reach(request->adapter);
-    const uint32_t npages = la_pages_of(request), high = reach > UINT32_MAX ? UINT32_MAX : (uint32_t)reach - 1;
+    const uint32_t npages = la_pages_of(request);
 
     if (npages == 0)
         return true;
-    if (!dma_domain_take(request->adapter->domain, npages, 0, high, &request->mapping.la_first))
+    if (!dma_domain_take_for_transfer(request->adapter->domain, npages, &request->mapping.la_first))
         return false;
     request->mapping.la_pages = npages;
     return true;

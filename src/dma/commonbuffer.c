@@ -128,14 +128,28 @@ static uint32_t least(uint64_t a, uint64_t b)
     return less < UINT32_MAX ? (uint32_t)less : UINT32_MAX;
 }
 
+/* As dma_domain_take, and at a multiple of 2 MiB: what is taken around it goes back. */
+static bool take_large(struct dma_domain *domain, uint32_t npages, uint32_t low, uint32_t high, uint32_t *first)
+{
+    uint32_t start, aligned;
+
+    if (!dma_domain_take(domain, npages + LARGE_PAGES - 1, low, high, &start))
+        return false;
+    aligned = (start + LARGE_PAGES - 1) / LARGE_PAGES * LARGE_PAGES;
+    dma_domain_give(domain, start, aligned - start);
+    dma_domain_give(domain, aligned + npages, start + LARGE_PAGES - 1 - aligned);
+    *first = aligned;
+    return true;
+}
+
 static bool map_logical(struct dma_adapter *adapter, struct dma_common_buffer *buffer, const struct dma_buffer_want *want)
 {
-    const uint32_t npages = (uint32_t)span_bytes_to_pages(buffer->bytes);
+    const uint32_t npages = (uint32_t)span_bytes_to_pages(buffer->bytes), low = least(page_above(want->low), UINT32_MAX);
     const uint32_t high = least(page_below(want->high), dma_reach(adapter) - 1);
     const PFN_NUMBER pfn = buffer->la >> SPAN_PAGE_SHIFT;
     uint32_t first;
 
-    if (!dma_domain_take(adapter->domain, npages, least(page_above(want->low), UINT32_MAX), high, &first))
+    if (!(want->large ? take_large : dma_domain_take)(adapter->domain, npages, low, high, &first))
         return false;
     for (uint32_t i = 0; i < npages; i++)
         dma_domain_map(adapter->domain, first + i, pfn + i, DMA_DEVICE_READS | DMA_DEVICE_WRITES);

@@ -79,8 +79,12 @@ struct dma_domain *dma_domain_new(uint32_t first, uint32_t npages);
 void               dma_domain_use(struct dma_domain *domain);
 void               dma_domain_unuse(struct dma_domain *domain);
 
-/* A run of logical pages in [low, high], reserved; false: there is none now. */
+/*
+ * A run of logical pages, reserved; false: there is none now. Transfers have the upper half to themselves, so that common
+ * buffers, which may stay for ever, do not make them wait for ever.
+ */
 bool dma_domain_take(struct dma_domain *domain, uint32_t npages, uint32_t low, uint32_t high, uint32_t *first);
+bool dma_domain_take_for_transfer(struct dma_domain *domain, uint32_t npages, uint32_t *first);
 void dma_domain_map(struct dma_domain *domain, uint32_t la_page, PFN_NUMBER pfn, unsigned access);
 void dma_domain_unmap(struct dma_domain *domain, uint32_t first, uint32_t npages);      /* they stay reserved */
 void dma_domain_give(struct dma_domain *domain, uint32_t first, uint32_t npages);
@@ -97,6 +101,7 @@ struct dma_mapping {
     bool                packed;         /* one copy of everything, without gaps */
     bool                copied;         /* some of it is a copy */
     uint32_t            npieces;
+    uint32_t            npages;         /* registers, or logical pages, that it takes: what was planned is never exceeded */
     uint32_t            nelements;      /* upper bound until it is mapped */
     uint32_t            first_register; /* piece i has register first_register + i; packed: the copy starts there */
     uint32_t            la_first, la_pages;     /* remapped: likewise for logical pages */
@@ -121,8 +126,7 @@ bool dma_plan(struct dma_mapping *mapping);
 /* The same for the first element alone, which the buffer is cut down to. For devices with scatter/gather. */
 bool dma_plan_first(struct dma_mapping *mapping);
 
-/* Pages of registers and logical pages that the plan takes. */
-uint32_t dma_registers_needed(const struct dma_mapping *mapping);
+/* Logical pages that the plan takes. */
 uint32_t dma_la_pages_needed(const struct dma_mapping *mapping);
 
 void dma_map(struct dma_mapping *mapping);

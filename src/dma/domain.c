@@ -100,21 +100,39 @@ static bool take_locked(struct dma_domain *domain, uint32_t npages, uint32_t low
     return true;
 }
 
-bool dma_domain_take(struct dma_domain *domain, uint32_t npages, uint32_t low, uint32_t high, uint32_t *first)
+static bool take(struct dma_domain *domain, uint32_t npages, uint32_t low, uint32_t high, uint32_t *first)
 {
-    const uint32_t last = domain->first + domain->npages - 1;
     bool taken;
 
-    if (low < domain->first)
-        low = domain->first;
-    if (high > last)
-        high = last;
     if (npages == 0 || low > high || npages > high - low + 1)
         return false;
     host_mutex_lock(&domain->lock);
     taken = take_locked(domain, npages, low, high + 1, first);
     host_mutex_unlock(&domain->lock);
     return taken;
+}
+
+static uint32_t middle(const struct dma_domain *domain)
+{
+    return domain->first + domain->npages / 2;
+}
+
+static uint32_t last(const struct dma_domain *domain)
+{
+    return domain->first + domain->npages - 1;
+}
+
+/* The upper half only for those who insist on it. */
+bool dma_domain_take(struct dma_domain *domain, uint32_t npages, uint32_t low, uint32_t high, uint32_t *first)
+{
+    const uint32_t end = low < middle(domain) ? middle(domain) - 1 : last(domain);
+
+    return take(domain, npages, low < domain->first ? domain->first : low, high < end ? high : end, first);
+}
+
+bool dma_domain_take_for_transfer(struct dma_domain *domain, uint32_t npages, uint32_t *first)
+{
+    return take(domain, npages, middle(domain), last(domain), first);
 }
 
 void dma_domain_map(struct dma_domain *domain, uint32_t la_page, PFN_NUMBER pfn, unsigned access)

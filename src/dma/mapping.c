@@ -130,9 +130,11 @@ bool dma_plan(struct dma_mapping *mapping)
     if (!survey(mapping))
         return false;
     count_elements(mapping);
+    mapping->npages = mapping->npieces;
     if (mapping->adapter->scatter_gather || (mapping->nelements <= 1 && !mapping->copied))
         return true;
     mapping->packed = mapping->copied = true;
+    mapping->npages = packed_pages(mapping);
     mapping->nelements = mapping->nelements == 0 ? 0 : 1;
     return true;
 }
@@ -149,17 +151,15 @@ bool dma_plan_first(struct dma_mapping *mapping)
     mapping->buffer.bytes = element.bytes;
     mapping->copied = element.copied;
     mapping->nelements = 1;
-    return survey(mapping);
-}
-
-uint32_t dma_registers_needed(const struct dma_mapping *mapping)
-{
-    return mapping->packed ? packed_pages(mapping) : mapping->npieces;
+    if (!survey(mapping))
+        return false;
+    mapping->npages = mapping->npieces;
+    return true;
 }
 
 uint32_t dma_la_pages_needed(const struct dma_mapping *mapping)
 {
-    return is_remapped(mapping) ? dma_registers_needed(mapping) : 0;
+    return is_remapped(mapping) ? mapping->npages : 0;
 }
 
 /* ---- copies ---- */
@@ -172,6 +172,12 @@ static uint8_t *copy_va(const struct dma_mapping *mapping, const struct dma_piec
     if (mapping->packed)
         return (uint8_t *)mm_window_va(&ke_the_machine, page) + at;
     return (uint8_t *)mm_window_va(&ke_the_machine, page + ordinal) + piece->off;
+}
+
+/* A driver may have changed its MDLs since: the copy still ends where the registers do. */
+static bool has_room(const struct dma_mapping *mapping, const struct dma_piece *piece, uint32_t ordinal, uint64_t at)
+{
+    return mapping->packed ? at + piece->bytes <= (uint64_t)mapping->npages << SPAN_PAGE_SHIFT : ordinal < mapping->npages;
 }
 
 /* How many bytes went that way. */
@@ -187,6 +193,8 @@ static uint64_t copy(const struct dma_mapping *mapping, bool to_registers)
 
         if (ordinal == 0)
             at = piece.off;
+        if (!has_room(mapping, &piece, ordinal, at))
+            break;
         if (is_copied(mapping, &piece)) {
             memory = dma_page_va(&ke_the_machine, piece.pfn) + piece.off;
             shadow = copy_va(mapping, &piece, ordinal, at);
@@ -207,9 +215,9 @@ static void map_logical(const struct dma_mapping *mapping)
     struct dma_piece piece;
 
     dma_walk(&cursor, &mapping->buffer);
-    for (uint32_t i = 0; !mapping->packed && dma_next_piece(&cursor, &piece); i++)
+    for (uint32_t i = 0; !mapping->packed && i < mapping->npages && dma_next_piece(&cursor, &piece); i++)
         dma_domain_map(mapping->adapter->domain, mapping->la_first + i, piece.pfn, access);
-    for (uint32_t i = 0; mapping->packed && i < mapping->la_pages; i++)
+    for (uint32_t i = 0; mapping->packed && i < mapping->npages; i++)
         dma_domain_map(mapping->adapter->domain, mapping->la_first + i, register_pfn(mapping, i), access);
 }
 

@@ -4,6 +4,9 @@
  * one of these pages; a request takes a run of them, so that a copy of its buffer is contiguous for the device.
  *
  * For a device that reaches everything a register is only a number that bounds the size of a transfer.
+ *
+ * DEVIATION: kernel/map-registers: an adapter has map registers of its own, as many as one transfer may use; adapters on
+ * Windows share those of their bus. A driver that waits for a second list before it gives the first one back may wait here.
  */
 
 #include "dma/dma.h"

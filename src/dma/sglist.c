@@ -38,7 +38,7 @@ static struct dma_request *new_request(struct dma_adapter *adapter, const struct
     request->transfer_context = call->transfer_context;
     request->where = call->where;
     request->mapping = *mapping;
-    request->nregisters = dma_registers_needed(mapping);
+    request->nregisters = mapping->npages;
     request->original = call->buffer.mdl;
     request->elements = (SCATTER_GATHER_ELEMENT *)(void *)(request + 1);
     request->list = call->own_buffer ? call->list : (PSCATTER_GATHER_LIST)(void *)(request->elements + mapping->nelements);
@@ -54,7 +54,7 @@ static NTSTATUS plan_list(struct dma_adapter *adapter, const struct dma_buffer *
         return STATUS_BUFFER_TOO_SMALL;
     if (!dma_plan(mapping))
         return STATUS_INVALID_PARAMETER;
-    return dma_registers_needed(mapping) > adapter->registers.count ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS;
+    return mapping->npages > adapter->registers.count ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS;
 }
 
 NTSTATUS dma_make_list(struct dma_adapter *adapter, const struct dma_list_call *call)
@@ -103,6 +103,9 @@ void dma_fill_list(struct dma_request *request)
     const uint32_t n = fill_elements(&request->mapping, request->elements);
 
     dma_map(&request->mapping);
+    dma_program_controller(adapter, (struct dma_controller){
+        .la = (uint64_t)request->elements[0].Address.QuadPart, .bytes = request->elements[0].Length,
+        .left = request->elements[0].Length, .write = request->mapping.write, .active = true});
     request->list->NumberOfElements = n;
     request->list->Reserved = 0;
     memcpy(request->list->Elements, request->elements, n * sizeof(request->elements[0]));
@@ -181,7 +184,7 @@ NTSTATUS dma_calculate_list(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID CurrentVa, 
     status = plan_list(adapter, &buffer, true, &mapping);
     if (!NT_SUCCESS(status))
         return status;
-    return give_size(adapter, mapping.nelements, dma_registers_needed(&mapping), ScatterGatherListSize, pNumberOfMapRegisters);
+    return give_size(adapter, mapping.nelements, mapping.npages, ScatterGatherListSize, pNumberOfMapRegisters);
 }
 
 /* ---- giving one back ---- */

@@ -59,8 +59,8 @@ static bool plan(const struct dma_request *request, struct dma_mapping *mapping)
         return dma_plan_first(mapping);
     if (!dma_plan(mapping))
         return false;
-    if (dma_registers_needed(mapping) > request->nregisters - request->registers_used)
-        stop_out_of_registers(dma_registers_needed(mapping), request->nregisters - request->registers_used);
+    if (mapping->npages > request->nregisters - request->registers_used)
+        stop_out_of_registers(mapping->npages, request->nregisters - request->registers_used);
     return true;
 }
 
@@ -99,7 +99,7 @@ uint64_t dma_map_some(struct dma_request *request, struct dma_buffer buffer, boo
     *la = la_of(&mapping);
     dma_lock(adapter);
     *add_segment(request) = (struct dma_segment){mapping, *la, mapping.buffer.bytes};
-    request->registers_used += dma_registers_needed(&mapping);
+    request->registers_used += mapping.npages;
     request->bytes_mapped += mapping.buffer.bytes;
     dma_unlock(adapter);
     return mapping.buffer.bytes;

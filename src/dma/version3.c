@@ -43,12 +43,12 @@ static NTSTATUS get_transfer_info(PDMA_ADAPTER DmaAdapter, PMDL Mdl, ULONGLONG O
     if (Length == 0 || !dma_chain_holds(&mapping.buffer) || !dma_plan(&mapping))
         return STATUS_INVALID_PARAMETER;
     TransferInfo->V1 = (DMA_TRANSFER_INFO_V1){
-        .MapRegisterCount = dma_registers_needed(&mapping),
+        .MapRegisterCount = mapping.npages,
         .ScatterGatherElementCount = mapping.nelements,
         .ScatterGatherListSize = (ULONG)dma_list_bytes(mapping.nelements),
     };
     if (TransferInfo->Version == DMA_TRANSFER_INFO_VERSION2)
-        TransferInfo->V2.LogicalPageCount = dma_registers_needed(&mapping);
+        TransferInfo->V2.LogicalPageCount = mapping.npages;
     return STATUS_SUCCESS;
 }
 
@@ -224,7 +224,12 @@ static NTSTATUS make_list_ex(PDMA_ADAPTER DmaAdapter, ULONG flags, struct dma_li
     return dma_make_list(adapter, call);
 }
 
-/* Doc: wdm/nc-wdm-pget_scatter_gather_list_ex */
+/*
+ * Doc: wdm/nc-wdm-pget_scatter_gather_list_ex
+ *
+ * DEVIATION: wdm/nc-wdm-pget_scatter_gather_list_ex: the map registers stay with the list until PutScatterGatherList; the page
+ * says that they are released after the AdapterListControl routine, when the device still uses them.
+ */
 static NTSTATUS get_list_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject, PVOID DmaTransferContext, PMDL Mdl,
                             ULONGLONG Offset, ULONG Length, ULONG Flags, PDRIVER_LIST_CONTROL ExecutionRoutine, PVOID Context,
                             BOOLEAN WriteToDevice, PDMA_COMPLETION_ROUTINE DmaCompletionRoutine, PVOID CompletionContext,
