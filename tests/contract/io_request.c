@@ -190,6 +190,21 @@ TEST(io_request, direct__buffer_freed_in_flight__stays_until_completion)
     close_fixture(&f);
 }
 
+static NTSTATUS lock_again(HARNESS_UNUSED struct layer *layer, PIRP irp)
+{
+    MmProbeAndLockPages(irp->MdlAddress, KernelMode, IoReadAccess);
+    return layer_complete(irp, STATUS_SUCCESS, 0);
+}
+
+/* Direct_I_O-06: a driver below that locks the request's MDL again stops the machine. */
+STOP_TEST(io_request, direct__locked_again_by_the_driver__stops, 0xC4, 0xB0)
+{
+    struct fixture f;
+
+    open_fixture(&f, DO_DIRECT_IO, lock_again);
+    transfer(&f, PINION_READ, user_pages(1, PAGE_READWRITE), PAGE_SIZE, 0, NULL);
+}
+
 /* ---- MDLs that drivers add --------------------------------------------------------------------------------------- */
 
 static UCHAR *pool_block, *second_buffer;

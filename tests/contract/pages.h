@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the tests of physical memory share: the zones of RAM, physical addresses, MDLs that bring pages of their own.
+ * What the tests of physical memory share: the zones of RAM, physical addresses, MDLs that bring pages of
+ * their own.
  *
- *     PFN     0x100 .. 0xFFF     0x10000 .. 0x1FFFF   0x20000 ...   0xC0000 .. 0xFFFFF   0x100000 .. 0x10FFFF   0x200000 ...
- *             linear             linear               scattered     a device's           linear                 scattered
- *             <------------------------ node 0 --------------->                          <--------- node 1 ------------>
+ *     PFNs                    what is there
+ *     0x100    .. 0xFFF       RAM, linear              node 0
+ *     0x10000  .. 0x1FFFF     RAM, linear              node 0
+ *     0x20000  ...            RAM, scattered           node 0
+ *     0xC0000  .. 0xFFFFF     a device's memory
+ *     0x100000 .. 0x10FFFF    RAM, linear              node 1
+ *     0x200000 ...            RAM, scattered           node 1
  */
 
 #pragma once
@@ -16,7 +21,8 @@
 static const LONGLONG MIB = 1 << 20;
 static const LONGLONG GIB = 1 << 30;
 
-/* First bytes of zones. The first scattered one is what tests of scarce ranges use: nothing takes from it by preference. */
+/* First bytes of zones. The first scattered one is what tests of scarce ranges use: nothing takes from it
+   by preference. */
 static const LONGLONG LINEAR_AT = 0x100LL << PAGE_SHIFT;
 static const LONGLONG LINEAR_END = 0x1000LL << PAGE_SHIFT;
 static const LONGLONG SCATTERED_AT = 0x20000LL << PAGE_SHIFT;
@@ -55,6 +61,13 @@ static inline PMDL pages_anywhere(SIZE_T pages)
     return mdl;
 }
 
+/* The address so many bytes into an MDL's buffer, as IoBuildPartialMdl counts. That of such an MDL starts at 0,
+   where pointers may not be counted from. */
+static inline PVOID address_in(PMDL mdl, SIZE_T offset)
+{
+    return (PVOID)((ULONG_PTR)MmGetMdlVirtualAddress(mdl) + offset);
+}
+
 static inline void free_pages(PMDL mdl)
 {
     MmFreePagesFromMdl(mdl);
@@ -78,7 +91,8 @@ static inline PMDL third_kind(LONGLONG low, LONGLONG high, LONGLONG skip, SIZE_T
 }
 
 /* The three routines differ in their last parameters only: what holds for one can be asked of each. */
-static HARNESS_UNUSED PMDL (*const kinds[])(LONGLONG, LONGLONG, LONGLONG, SIZE_T) = {first_kind, second_kind, third_kind};
+static HARNESS_UNUSED PMDL (*const kinds[])(LONGLONG, LONGLONG, LONGLONG, SIZE_T) = {first_kind, second_kind,
+                                                                                     third_kind};
 
 /* How many frames of an MDL lie in [low, high]. */
 static inline SIZE_T frames_in(PMDL mdl, LONGLONG low, LONGLONG high)
