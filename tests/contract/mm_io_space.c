@@ -92,21 +92,21 @@ SILENT_TEST(mm_map_io_space, map__memory_that_stays__is_shown)
 SILENT_TEST(mm_map_io_space, map__no_room__is_null_and_recovers)
 {
     enum { MOST = 64 };
-    PVOID vas[MOST];
+    PVOID mapped_at[MOST];
     SIZE_T count = 0;
 
     pinion_fail("MmMapIoSpace", 1);
     EXPECT(MmMapIoSpace(phys(DEVICE_AT), PAGE_SIZE, MmNonCached) == NULL);
     pinion_fail("MmMapIoSpaceEx", 1);
     EXPECT(MmMapIoSpaceEx(phys(DEVICE_AT), PAGE_SIZE, PAGE_READWRITE) == NULL);
-    while (count < MOST && (vas[count] = MmMapIoSpace(phys(DEVICE_AT), (SIZE_T)GIB, MmNonCached)) != NULL)
+    while (count < MOST && (mapped_at[count] = MmMapIoSpace(phys(DEVICE_AT), (SIZE_T)GIB, MmNonCached)) != NULL)
         count++;
     EXPECT(count > 1 && count < MOST);
-    MmUnmapIoSpace(vas[0], (SIZE_T)GIB);
-    vas[0] = MmMapIoSpace(phys(DEVICE_AT), (SIZE_T)GIB, MmNonCached);
-    EXPECT(vas[0] != NULL);
+    MmUnmapIoSpace(mapped_at[0], (SIZE_T)GIB);
+    mapped_at[0] = MmMapIoSpace(phys(DEVICE_AT), (SIZE_T)GIB, MmNonCached);
+    EXPECT(mapped_at[0] != NULL);
     while (count > 0)
-        MmUnmapIoSpace(vas[--count], (SIZE_T)GIB);
+        MmUnmapIoSpace(mapped_at[--count], (SIZE_T)GIB);
 }
 
 /* MmMapIoSpace-04 MmMapIoSpaceEx-01: they may be called at DISPATCH_LEVEL. */
