@@ -182,14 +182,14 @@ SILENT_TEST(mm_contiguous_node, specify_cache_node__each_node__comes_from_it)
 /* The highest acceptable address is written as all ones by drivers that do not care. */
 SILENT_TEST(mm_contiguous_node, allocate__highest_address_all_ones__is_everywhere)
 {
-    UCHAR *const vas[] = {
+    UCHAR *const mapped_at[] = {
         node_memory(PAGE_SIZE, 0, -1, 0, PAGE_READWRITE, MM_ANY_NODE_OK),
         MmAllocateContiguousMemory(PAGE_SIZE, phys(-1)),
         MmAllocateContiguousMemorySpecifyCache(PAGE_SIZE, phys(0), phys(-1), phys(0), MmCached)};
 
-    for (SIZE_T i = 0; i < ARRAYSIZE(vas); i++) {
-        EXPECT(vas[i] != NULL);
-        MmFreeContiguousMemory(vas[i]);
+    for (SIZE_T i = 0; i < ARRAYSIZE(mapped_at); i++) {
+        EXPECT(mapped_at[i] != NULL);
+        MmFreeContiguousMemory(mapped_at[i]);
     }
 }
 
@@ -294,19 +294,19 @@ SILENT_TEST(mm_contiguous_ex, allocate__made_to_fail__is_an_error)
 SILENT_TEST(mm_contiguous_ex, allocate__until_there_is_none__recovers)
 {
     enum { BLOCK = 1 << 20, MOST = 16 };
-    PVOID vas[MOST];
+    PVOID mapped_at[MOST];
     SIZE_T first = 0;
 
     for (ULONG round = 0; round < 3; round++) {
         SIZE_T bytes = BLOCK, count = 0;
 
-        while (count < MOST && NT_SUCCESS(ex_memory(&bytes, LINEAR_AT, LINEAR_END - 1, 0, 0, &vas[count])))
+        while (count < MOST && NT_SUCCESS(ex_memory(&bytes, LINEAR_AT, LINEAR_END - 1, 0, 0, &mapped_at[count])))
             count++;
         first = first ? first : count;
         EXPECT(count >= 14 && count < MOST);
         EXPECT_EQ(count, first);
         while (count > 0)
-            MmFreeContiguousMemory(vas[--count]);
+            MmFreeContiguousMemory(mapped_at[--count]);
     }
 }
 
