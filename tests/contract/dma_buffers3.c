@@ -195,6 +195,7 @@ TEST(dma_buffers3, from_mdl__of_contiguous_memory__is_shared_and_stays_the_drive
 /* CreateCommonBufferFromMdl-01, CreateCommonBufferFromMdl-02, CreateCommonBufferFromMdl-03: unmapped, unaligned, chained or scattered MDLs are refused. */
 TEST(dma_buffers3, from_mdl__of_what_does_not_fit__is_refused)
 {
+    boot("layout=scattered");
     const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION3, 64, 65536);
     UCHAR *const va = user_pattern(4, SEED);
     const PMDL scattered = locked_mdl(va, 2 * PAGE_SIZE), one = locked_mdl(va + 2 * PAGE_SIZE, PAGE_SIZE),

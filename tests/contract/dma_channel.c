@@ -215,6 +215,7 @@ static unsigned one_operation(PDMA_ADAPTER adapter, PMDL mdl, PVOID base, ULONG 
 /* MapTransfer-02, MapTransfer-03, MapTransfer-04, FlushAdapterBuffers-02: the runs cover the buffer exactly, and are the frames' runs. */
 TEST(dma_channel, map__by_a_bus_master__covers_the_buffer_run_by_run)
 {
+    boot("layout=scattered");
     struct buffer buffer = make_buffer();
     static const unsigned widths[] = {24, 32, 64};
     static UCHAR seen[BYTES];

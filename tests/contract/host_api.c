@@ -221,9 +221,9 @@ TEST_UNTIDY(host_api, boot__seed__chooses_the_frames)
 {
     ULONG64 first[16], again[16], other[16];
 
-    frames_of_seed("seed=5", first, 16);
-    frames_of_seed("seed=5", again, 16);
-    frames_of_seed("seed=6", other, 16);
+    frames_of_seed("layout=scattered:seed=5", first, 16);
+    frames_of_seed("layout=scattered:seed=5", again, 16);
+    frames_of_seed("layout=scattered:seed=6", other, 16);
     EXPECT_MEM_EQ(again, first, sizeof(first));
     EXPECT(memcmp(other, first, sizeof(first)) != 0);
 }

@@ -119,6 +119,7 @@ static void expect_copies_agree(BOOLEAN scattered)
    over memory. */
 TEST(mdl_structure, range__scattered_pages__page_by_page_is_the_buffer)
 {
+    boot("layout=scattered");
     expect_copies_agree(TRUE);
 }
 

@@ -342,6 +342,7 @@ SILENT_TEST(mm_allocate_pages_flags, allocate__ideal_node_has_too_few__another_g
    thread, and none from a range that lies in another one. */
 SILENT_TEST(mm_allocate_pages_flags, allocate__local_node_only__takes_from_one_node)
 {
+    boot("layout=scattered");
     enum { LOCAL = MM_ALLOCATE_FROM_LOCAL_NODE_ONLY };
     const PMDL mdl = pages_in_ex(0, EVERYWHERE, 0, 200 * PAGE_SIZE, LOCAL);
     const PMDL low = pages_in_ex(SCATTERED_AT, SCATTERED_AT + SCARCE - 1, 0, SCARCE, LOCAL);

@@ -170,6 +170,7 @@ SILENT_TEST(mm_allocate_pages, allocate__pages__are_never_trimmed)
 /* MmAllocatePagesForMdl-09: no contiguity is promised, and in the default layout there is none. */
 SILENT_TEST(mm_allocate_pages, allocate__from_anywhere__frames_are_no_neighbours)
 {
+    boot("layout=scattered");
     const PMDL mdl = pages_anywhere(64);
 
     EXPECT(!frames_follow(MmGetMdlPfnArray(mdl), 64));

@@ -13,9 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Scattered unless the options say otherwise, whatever the environment says. */
 static struct machine *boot(const char *options)
 {
-    EXPECT_EQ(pinion_boot(options), 0);
+    char all[128];
+
+    snprintf(all, sizeof(all), "layout=scattered:%s", options);
+    EXPECT_EQ(pinion_boot(all), 0);
     return ke_machine();
 }
 
