@@ -4,6 +4,8 @@
 # Sourced by ./run and ./test: what they need from the machine, and quiet builds. V=1 shows all output.
 
 packages_run=(gcc g++ cmake ninja-build pkg-config liburing-dev libdw-dev libelf-dev libjansson-dev)
+# shellcheck disable=SC2034 # ./bench uses it
+packages_bench=("${packages_run[@]}" libdpdk-dev)
 packages_test=("${packages_run[@]}" libcriterion-dev python3)
 # shellcheck disable=SC2034 # ./test uses it
 packages_ci=("${packages_test[@]}" clang libclang-rt-14-dev gcc-mingw-w64-x86-64 mingw-w64-x86-64-dev codespell shellcheck)
