@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lanes: loops over arrays of page numbers and page attributes that the widest vectors of the processor run.
+ *
+ * Each has a scalar body, which says what it does, and an AVX2 and an AVX-512 one; which run is chosen when the library is loaded. A test compares
+ * them. Under ThreadSanitizer the scalar bodies run: they read attributes the way that it understands.
+ */
+#ifndef PINION_RTL_LANES_H
+#define PINION_RTL_LANES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct rtl_lanes {
+    const char *name;
+
+    /* out[i] = first + i */
+    void (*count_up)(uint64_t *out, uint64_t first, size_t n);
+
+    /* How many entries from the start follow one another: p[i + 1] == p[i] + 1. At least 1 unless n is 0. */
+    size_t (*count_run)(const uint64_t *p, size_t n);
+
+    bool (*equal)(const uint64_t *a, const uint64_t *b, size_t n);
+
+    /* (bytes[i] & mask) == value for all i? */
+    bool (*all_bytes)(const _Atomic uint8_t *bytes, size_t n, uint8_t mask, uint8_t value);
+};
+
+/* Those that this processor can run, the best one first; the scalar ones are always the last. How many there are. */
+size_t rtl_lanes_available(const struct rtl_lanes *available[3]);
+
+/* The best of them. */
+extern const struct rtl_lanes *rtl_lanes;
+
+#endif
