@@ -33,6 +33,12 @@ static void advance_mapping(struct machine *machine, PMDL mdl, ULONG bytes, size
         mm_space_advance_mapping(space, va, passed);
 }
 
+static void unlock_passed(struct machine *machine, PMDL mdl, size_t span, size_t passed)
+{
+    if (!mm_unlock_range(machine, (uintptr_t)mdl->StartVa, mdl_pfns(mdl), span, passed))
+        mm_unlock_pages(machine, mdl_pfns(mdl), passed);
+}
+
 /*
  * Move the beginning of the MDL's buffer forward by NumberOfBytes; its end stays. Pages that are passed are unlocked at once.
  *
@@ -55,7 +61,7 @@ NTSTATUS MmAdvanceMdl(PMDLX Mdl, ULONG NumberOfBytes)
         advance_mapping(machine, Mdl, NumberOfBytes, passed);
     if (passed != 0) {
         if (mdl_has(Mdl, MDL_PAGES_LOCKED))
-            mm_unlock_pages(machine, mdl_pfns(Mdl), passed);
+            unlock_passed(machine, Mdl, span, passed);
         memmove(mdl_pfns(Mdl), mdl_pfns(Mdl) + passed, (span - passed) * sizeof(PFN_NUMBER));
     }
     Mdl->StartVa = (PCHAR)Mdl->StartVa + passed * PAGE_SIZE;

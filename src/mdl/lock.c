@@ -146,12 +146,28 @@ static void require_pages(const struct machine *machine, PMDL mdl)
             ke_bug_check(MEMORY_MANAGEMENT, 0x1236, (uintptr_t)mdl, (uintptr_t)&pfns[i], pfns[i]);
 }
 
+static bool has_own_mapping(const MDL *mdl)
+{
+    return mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA) && !mdl_has(mdl, MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL);
+}
+
+static void unlock_pages(struct machine *machine, PMDL mdl)
+{
+    const size_t npages = mdl_span(mdl);
+
+    if (LIKELY(mm_unlock_range(machine, (uintptr_t)mdl->StartVa, mdl_pfns(mdl), npages, npages)))
+        return;
+    require_pages(machine, mdl);
+    mm_unlock_pages(machine, mdl_pfns(mdl), npages);
+}
+
 static void unlock(struct machine *machine, PMDL mdl)
 {
-    require_pages(machine, mdl);
-    if (mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA) && !mdl_has(mdl, MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL))
+    if (has_own_mapping(mdl)) {
+        require_pages(machine, mdl);
         mdl_unmap_system(machine, mdl);
-    mm_unlock_pages(machine, mdl_pfns(mdl), mdl_span(mdl));
+    }
+    unlock_pages(machine, mdl);
     mdl_set_flags(mdl, LOCK_STATE, 0);
     mdl->Process = NULL;
 }

@@ -45,8 +45,10 @@ static void shutdown(struct machine *machine)
         if (mm_space_by_id(machine, (uint16_t)id) != NULL)
             end_space(machine, mm_space_by_id(machine, (uint16_t)id));
     mm_spaces_forget(machine);
+    mm_claims_shutdown(machine);
     mm_window_shutdown(machine);
     mm_frames_shutdown(machine);
+    host_mutex_destroy(&mm->claims_lock);
     host_mutex_destroy(&mm->spaces_lock);
     free(mm);
     machine->mm = NULL;
@@ -78,6 +80,7 @@ static int boot(struct machine *machine)
     if (machine->mm == NULL)
         return -ENOMEM;
     host_mutex_init(&machine->mm->spaces_lock);
+    host_mutex_init(&machine->mm->claims_lock);
     error = boot_memory(machine);
     if (error == 0)
         error = host_faults_install(mm_on_fault);
@@ -114,7 +117,8 @@ static void check(struct machine *machine)
         ke_warn("mappings-left", "%lld system mappings were never undone; run with verifier=on to see whose", (long long)mappings);
 }
 
-const struct ke_floor mm_floor = {.name = "mm", .boot = boot, .check = check, .shutdown = shutdown};
+const struct ke_floor mm_floor = {
+    .name = "mm", .boot = boot, .check = check, .shutdown = shutdown, .thread_exit = mm_claims_leave_thread};
 
 /* ---- the checker ---- */
 

@@ -9,8 +9,9 @@
  *   space       a range of addresses with a page table: a process, paged pool, or the system-PTE area
  *   region      an allocation or a mapping inside a space
  *   pin         one lock on one page: while there is one, the page is neither trimmed nor given to anyone else
+ *   claim       pins on a range of pages, counted by one word instead of page by page
  *
- * Lock order: pool, table of spaces -> space -> frames. Translate, pin and unpin take none of them on their fast paths.
+ * Lock order: pool, table of spaces -> space -> frames; claims last. Translate, pin and unpin take none of them on their fast paths.
  */
 #ifndef PINION_MM_H
 #define PINION_MM_H
@@ -177,7 +178,8 @@ struct mm_space {
     uint32_t          npages;           /* (C) */
     PFN_NUMBER       *pfns;             /* (L) */
     _Atomic uint8_t  *attrs;            /* (A, L) enum mm_attribute */
-    _Atomic uint32_t *pins;             /* (A) NULL in the system-PTE area, where all pages are aliases */
+    _Atomic uint32_t *pins;             /* (A) counts beside the claims; NULL in the system-PTE area, where all pages are aliases */
+    atomic_bool       crowded;          /* (A) a count came near its limit once: no more claims, so that every lock looks at it */
     uint32_t         *region_of;        /* (L) index + 1 of the region, 0 for none */
     struct mm_region *regions;          /* (L) */
     uint32_t          nregions, regions_room, free_region;      /* (L) */
@@ -257,6 +259,12 @@ NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *re
 /* Drop one pin of each page. A page that has none: bug check 0x4E/7. */
 void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npages);
 
+/*
+ * The fast way to unlock the first `passed` of npages pages (which may be all): they were locked at va as one range, and the
+ * first `passed` numbers are still theirs. False: it is not so, and nothing has changed; mm_unlock_pages will do.
+ */
+bool mm_unlock_range(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages, size_t passed);
+
 /* Does any page have this number: RAM, a device's, or the host's? */
 bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn);
 
@@ -307,6 +315,7 @@ enum { MM_MAX_SPACES = 256, MM_MAX_ZONES = 20 };
 
 struct mm_zone;
 struct mm_pool;
+struct mm_claim_row;
 
 struct mm_state {
     struct host_ram   ram;
@@ -321,6 +330,8 @@ struct mm_state {
     _Atomic(struct mm_space *) spaces[MM_MAX_SPACES];
     struct mm_space  *ended;            /* kept until shutdown: another thread may be looking at one */
     struct host_mutex spaces_lock;      /* held while a space comes, goes or is trimmed */
+    _Atomic(struct mm_claim_row *) claim_rows;          /* a list that only grows */
+    struct host_mutex claims_lock;      /* held while a claim is broken */
 };
 
 extern const struct ke_floor mm_floor;

@@ -2,14 +2,15 @@
 /*
  * Pins: locks on pages.
  *
- * A page of process memory or paged pool is pinned in its space, by index; any other frame has a count of its own. A
- * mapping of someone else's frame (an alias) is pinned through the frame. Host pages are counted in the total only.
+ * A page of process memory or paged pool is pinned in its space: as part of a range that is claimed as a whole (claim.c),
+ * or by its own count, for what is not a range or no longer one. Any other frame has a count of its own. A mapping of someone else's frame (an alias) is pinned through the frame. Host pages are counted in the total only.
  *
  * Pin first, look afterwards: once the pin is there, whoever wants to take the page away sees it. A page that then turns
  * out not to be plainly valid is asked for again under the space's lock.
  */
 
 #include "mm/state.h"
+#include "rtl/lanes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,12 +51,25 @@ static bool is_host_pfn(PFN_NUMBER pfn)
     return pfn >= MM_HOST_PFN_BASE && pfn != MM_NO_PFN;
 }
 
-/* Where the pins of a frame are counted. */
-static _Atomic uint32_t *count_of_frame(const struct machine *machine, struct mm_frame *frame)
+/* Near the limit the claims count too, and from here on none is made in this space. */
+static bool has_room_for_pin(struct machine *machine, struct mm_space *space, uint32_t page)
+{
+    if (LIKELY(atomic_load(&space->pins[page]) < MOST_PINS / 2))
+        return true;
+    atomic_store(&space->crowded, true);
+    return mm_space_pins_on(machine, space, page, 1) < MOST_PINS;
+}
+
+static bool pin_space_page(struct machine *machine, struct mm_space *space, uint32_t page)
+{
+    return has_room_for_pin(machine, space, page) && add_pin(&space->pins[page]);
+}
+
+static bool pin_frame(struct machine *machine, struct mm_frame *frame)
 {
     if (atomic_load(&frame->state) == MM_FRAME_SPACE)
-        return &mm_space_by_id(machine, frame->owner_space)->pins[frame->owner_page];
-    return &frame->pins;
+        return pin_space_page(machine, mm_space_by_id(machine, frame->owner_space), frame->owner_page);
+    return add_pin(&frame->pins);
 }
 
 static bool pin_pfn(struct machine *machine, PFN_NUMBER pfn)
@@ -64,16 +78,33 @@ static bool pin_pfn(struct machine *machine, PFN_NUMBER pfn)
 
     if (is_host_pfn(pfn))
         return true;
-    return mm_page_of_pfn(machine, pfn, &page) && add_pin(count_of_frame(machine, mm_frame(machine, page)));
+    return mm_page_of_pfn(machine, pfn, &page) && pin_frame(machine, mm_frame(machine, page));
 }
 
-static void unpin_space_page(struct machine *machine, const struct mm_frame *frame, PFN_NUMBER pfn)
+/* Drop one pin that the page itself counts; false: it counts none. */
+static bool drop_counted_pin(_Atomic uint32_t *count)
 {
-    struct mm_space *space = mm_space_by_id(machine, frame->owner_space);
-    const uint32_t page = frame->owner_page;
+    uint32_t before = atomic_load(count);
 
-    if (drop_pin(&space->pins[page], pfn) && (atomic_load(&space->attrs[page]) & MM_ZOMBIE))
+    while (before != 0)
+        if (atomic_compare_exchange_weak(count, &before, before - 1))
+            return true;
+    return false;
+}
+
+/* Free a region whose last pin may have been this page's. */
+static void reap_if_zombie(struct machine *machine, struct mm_space *space, uint32_t page)
+{
+    if (UNLIKELY(atomic_load(&space->attrs[page]) & MM_ZOMBIE))
         mm_space_reap(machine, space, page);
+}
+
+static void unpin_space_page(struct machine *machine, struct mm_space *space, uint32_t page, PFN_NUMBER pfn)
+{
+    while (!drop_counted_pin(&space->pins[page]))
+        if (!mm_claim_break(machine, space, page))
+            stop_unlocked_too_often(pfn);
+    reap_if_zombie(machine, space, page);
 }
 
 static void unpin_pfn(struct machine *machine, PFN_NUMBER pfn)
@@ -87,7 +118,7 @@ static void unpin_pfn(struct machine *machine, PFN_NUMBER pfn)
         stop_unlocked_too_often(pfn);
     frame = mm_frame(machine, page);
     if (atomic_load(&frame->state) == MM_FRAME_SPACE)
-        unpin_space_page(machine, frame, pfn);
+        unpin_space_page(machine, mm_space_by_id(machine, frame->owner_space), frame->owner_page, pfn);
     else if (drop_pin(&frame->pins, pfn))
         mm_frame_unpinned(machine, page);
 }
@@ -100,44 +131,63 @@ static void unpin_pfns(struct machine *machine, const PFN_NUMBER *pfns, size_t n
 
 /* ---- spaces ---- */
 
-/* Take back what lock_plain has just pinned. The pages may be anyone's by now: their PFNs are not to be looked at. */
-static void unpin_pages(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t page = first + (uint32_t)i;
-
-        if (drop_pin(&space->pins[page], MM_NO_PFN) && (atomic_load(&space->attrs[page]) & MM_ZOMBIE))
-            mm_space_reap(machine, space, page);
-    }
-}
-
-/* How many of the pages from `first` on are plainly valid for the access: nothing to bring in, none of them an alias. */
-static size_t count_plain(const struct mm_space *space, uint32_t first, size_t n, uint8_t access)
-{
-    const uint8_t relevant = access | MM_USED | MM_RESIDENT | MM_ALIAS | MM_GUARD | MM_ZOMBIE;
-    const uint8_t plain = access | MM_USED | MM_RESIDENT;
-    size_t i = 0;
-
-    while (i < n && (atomic_load(&space->attrs[first + i]) & relevant) == plain)
-        i++;
-    return i;
-}
-
-/* The common case: all pages are there. True when they are pinned and their PFNs stored; false: nothing has changed. */
-static bool lock_plain(struct machine *machine, struct mm_space *space, uint32_t first, size_t n, uint8_t access,
-                       PFN_NUMBER *pfns)
+/* Pin the pages of a range one by one; how many could be. */
+static size_t pin_pages(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
 {
     size_t pinned = 0;
 
-    if (space->pins == NULL)
-        return false;
-    while (pinned < n && add_pin(&space->pins[first + pinned]))
+    while (pinned < n && pin_space_page(machine, space, first + (uint32_t)pinned))
         pinned++;
-    if (pinned == n && count_plain(space, first, n, access) == n) {
+    return pinned;
+}
+
+static void unpin_pages(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        unpin_space_page(machine, space, first + (uint32_t)i, MM_NO_PFN);
+}
+
+/* Give a claim of one's own up again; where it has been broken meanwhile, its pages count it. */
+static void unclaim(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
+{
+    _Atomic uint64_t *claim;
+
+    do {
+        claim = mm_claim_find(machine, space, first, n);
+        if (claim == NULL) {
+            unpin_pages(machine, space, first, n);
+            return;
+        }
+    } while (!mm_claim_shorten(claim, space, first, n, n));
+    reap_if_zombie(machine, space, first);
+}
+
+/* Plainly valid for the access: nothing to bring in, none of them an alias. Any other page makes it false. */
+static bool are_plain(const struct mm_space *space, uint32_t first, size_t n, uint8_t access)
+{
+    const uint8_t plain = access | MM_USED | MM_RESIDENT;
+
+    return rtl_lanes->all_bytes(&space->attrs[first], n, plain | MM_ALIAS | MM_GUARD | MM_ZOMBIE, plain);
+}
+
+/*
+ * The common case: all pages are there. True when they are pinned and their PFNs stored; false: nothing has changed. Pages that
+ * turn out not to be there may be anyone's by now: their PFNs are not to be looked at.
+ */
+static bool lock_plain(struct machine *machine, struct mm_space *space, uint32_t first, size_t n, uint8_t access,
+                       PFN_NUMBER *pfns)
+{
+    const bool claimed = !atomic_load_explicit(&space->crowded, memory_order_relaxed) && mm_claim(machine, space, first, n);
+    const size_t pinned = claimed ? n : pin_pages(machine, space, first, n);
+
+    if (LIKELY(pinned == n && are_plain(space, first, n, access))) {
         memcpy(pfns, &space->pfns[first], n * sizeof(PFN_NUMBER));
         return true;
     }
-    unpin_pages(machine, space, first, pinned);
+    if (claimed)
+        unclaim(machine, space, first, n);
+    else
+        unpin_pages(machine, space, first, pinned);
     return false;
 }
 
@@ -199,7 +249,7 @@ static NTSTATUS lock_in_space(struct machine *machine, struct mm_space *space, c
 
     if (n > space->npages - first)
         return STATUS_ACCESS_VIOLATION;
-    if (lock_plain(machine, space, first, n, access, pfns))
+    if (space->pins != NULL && lock_plain(machine, space, first, n, access, pfns))
         return STATUS_SUCCESS;
     return lock_carefully(machine, space, first, n, access, pfns);
 }
@@ -208,7 +258,7 @@ static bool pin_window_page(struct machine *machine, uint32_t page)
 {
     struct mm_frame *frame = mm_frame(machine, page);
 
-    return atomic_load(&frame->state) != MM_FRAME_FREE && add_pin(count_of_frame(machine, frame));
+    return atomic_load(&frame->state) != MM_FRAME_FREE && pin_frame(machine, frame);
 }
 
 static NTSTATUS lock_in_window(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns)
@@ -252,22 +302,32 @@ static void probe_host(void *context)
     }
 }
 
-static NTSTATUS lock_on_host(struct mm_lock_request *request, PFN_NUMBER *pfns)
+static NTSTATUS lock_on_host(const struct mm_lock_request *request, PFN_NUMBER *pfns)
 {
-    const size_t n = span_pages(request->va, request->bytes);
-    const PFN_NUMBER first = MM_HOST_PFN_BASE + (request->va >> SPAN_PAGE_SHIFT);
-    const NTSTATUS status = request->bytes == 0 ? STATUS_SUCCESS : pinion_try(probe_host, request);
+    struct mm_lock_request probe = *request;
+    const NTSTATUS status = probe.bytes == 0 ? STATUS_SUCCESS : pinion_try(probe_host, &probe);
 
     if (!NT_SUCCESS(status))
         return status;
-    for (size_t i = 0; i < n; i++)
-        pfns[i] = first + i;
+    rtl_lanes->count_up(pfns, MM_HOST_PFN_BASE + (probe.va >> SPAN_PAGE_SHIFT), span_pages(probe.va, probe.bytes));
     return STATUS_SUCCESS;
 }
 
 static bool is_out_of_the_world(const struct mm_lock_request *request)
 {
     return request->va > MM_HIGHEST_USER_ADDRESS || request->bytes > MM_HIGHEST_USER_ADDRESS - request->va;
+}
+
+static bool lies_in(const struct mm_space *space, uintptr_t va)
+{
+    return va - space->base < (uintptr_t)space->npages * HOST_PAGE_SIZE;
+}
+
+/* As mm_classify, with the process that most addresses are expected to be of. */
+static enum mm_kind classify(const struct machine *machine, PEPROCESS process, uintptr_t va, struct mm_space **space)
+{
+    *space = process->space;
+    return LIKELY(lies_in(*space, va)) ? MM_KIND_PROCESS : mm_classify(machine, va, space);
 }
 
 /* Whose memory may be locked: in user mode the host's and the current process's own, in kernel mode the system's too. */
@@ -283,16 +343,15 @@ static bool may_lock(enum mm_kind kind, const struct mm_space *space, PEPROCESS 
 NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns, PEPROCESS *process)
 {
     const PEPROCESS whose = request->process != NULL ? request->process : mm_current_process(machine);
-    struct mm_lock_request host_request = *request;
     struct mm_space *space;
-    const enum mm_kind kind = mm_classify(machine, request->va, &space);
+    const enum mm_kind kind = classify(machine, whose, request->va, &space);
     const size_t n = span_pages(request->va, request->bytes);
     NTSTATUS status;
 
     if (span_wraps(request->va, request->bytes) || is_out_of_the_world(request) || !may_lock(kind, space, whose, request->user_mode))
         return STATUS_ACCESS_VIOLATION;
     if (kind == MM_KIND_HOST)
-        status = lock_on_host(&host_request, pfns);
+        status = lock_on_host(request, pfns);
     else if (kind == MM_KIND_WINDOW)
         status = lock_in_window(machine, request, pfns);
     else
@@ -305,6 +364,26 @@ NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *re
     return STATUS_SUCCESS;
 }
 
+/* The claim keeps the pages' entries in the table as they are, so they are compared after it has been found. */
+bool mm_unlock_range(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages, size_t passed)
+{
+    _Atomic uint64_t *claim;
+    struct mm_space *space;
+    uint32_t first;
+
+    classify(machine, mm_current_process(machine), va, &space);
+    if (space == NULL)
+        return false;
+    first = (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
+    claim = mm_claim_find(machine, space, first, npages);
+    if (claim == NULL || !rtl_lanes->equal(pfns, &space->pfns[first], passed)
+        || !mm_claim_shorten(claim, space, first, npages, passed))
+        return false;
+    reap_if_zombie(machine, space, first);
+    ke_count(KE_LOCKED_PAGES, -(int64_t)passed);
+    return true;
+}
+
 void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npages)
 {
     unpin_pfns(machine, pfns, npages);
@@ -315,11 +394,15 @@ void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npa
 
 uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
 {
+    const struct mm_frame *frame;
     uint32_t page;
 
     if (!mm_page_of_pfn(machine, pfn, &page))
         return 0;
-    return atomic_load(count_of_frame(machine, mm_frame(machine, page)));
+    frame = mm_frame(machine, page);
+    if (atomic_load(&frame->state) != MM_FRAME_SPACE)
+        return atomic_load(&frame->pins);
+    return (uint32_t)mm_space_pins_on(machine, mm_space_by_id(machine, frame->owner_space), frame->owner_page, 1);
 }
 
 bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn)

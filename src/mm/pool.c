@@ -89,13 +89,15 @@ static uintptr_t take_pages(struct machine *machine, const struct pool *pool, ui
 }
 
 /* Bug check 0x4E/0x9A for a page of paged pool that is still locked for I/O. */
-static void require_unpinned(const struct mm_space *space, uintptr_t va, uint32_t npages)
+static void require_unpinned(const struct machine *machine, const struct mm_space *space, uintptr_t va, uint32_t npages)
 {
-    const size_t first = (va - space->base) >> SPAN_PAGE_SHIFT;
+    const uint32_t first = (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
 
-    for (uint32_t i = 0; i < npages; i++)
-        if (atomic_load(&space->pins[first + i]) != 0)
-            ke_bug_check(PFN_LIST_CORRUPT, 0x9A, space->pfns[first + i], MM_FRAME_SPACE, atomic_load(&space->pins[first + i]));
+    if (mm_space_pins_on(machine, space, first, npages) == 0)
+        return;
+    for (uint32_t page = first; page < first + npages; page++)
+        if (mm_space_pins_on(machine, space, page, 1) != 0)
+            ke_bug_check(PFN_LIST_CORRUPT, 0x9A, space->pfns[page], MM_FRAME_SPACE, mm_space_pins_on(machine, space, page, 1));
 }
 
 static void give_pages(struct machine *machine, const struct pool *pool, uintptr_t va, uint32_t npages)
@@ -103,7 +105,7 @@ static void give_pages(struct machine *machine, const struct pool *pool, uintptr
     uint32_t first;
 
     if (pool->space != NULL) {
-        require_unpinned(pool->space, va, npages);
+        require_unpinned(machine, pool->space, va, npages);
         VERIFY(mm_space_free(machine, pool->space, va));
         return;
     }

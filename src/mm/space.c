@@ -43,11 +43,6 @@ static void fill_attributes(struct mm_space *space, uint32_t first, size_t npage
         set_attributes(space, first + (uint32_t)i, attributes);
 }
 
-static uint32_t pins_of(const struct mm_space *space, uint32_t page)
-{
-    return space->pins == NULL ? 0 : atomic_load(&space->pins[page]);
-}
-
 /* What the host's mapping of a page permits: nothing while it is trimmed, or guarded. */
 static unsigned host_access_of(uint8_t attributes)
 {
@@ -293,22 +288,19 @@ uintptr_t mm_space_allocate(struct machine *machine, struct mm_space *space, siz
     return va;
 }
 
-static uint64_t region_pins(const struct mm_space *space, const struct mm_region *region)
+static uint64_t region_pins(const struct machine *machine, const struct mm_space *space, const struct mm_region *region)
 {
-    uint64_t pins = 0;
-
-    for (uint32_t i = 0; i < region->npages; i++)
-        pins += pins_of(space, region->first + i);
-    return pins;
+    return mm_space_pins_on(machine, space, region->first, region->npages);
 }
 
 uint64_t mm_space_pins(struct mm_space *space)
 {
+    const struct machine *machine = ke_machine();
     uint64_t pins = 0;
 
     host_mutex_lock(&space->lock);
     for (uint32_t i = 0; i < space->nregions; i++)
-        pins += region_pins(space, &space->regions[i]);
+        pins += region_pins(machine, space, &space->regions[i]);
     host_mutex_unlock(&space->lock);
     return pins;
 }
@@ -327,7 +319,7 @@ static void free_region_locked(struct machine *machine, struct mm_space *space, 
 {
     fill_attributes(space, region->first, region->npages, MM_USED | MM_ZOMBIE);
     revoke_host(space, region->first, region->npages);
-    if (region_pins(space, region) == 0)
+    if (region_pins(machine, space, region) == 0)
         drop_region_locked(machine, space, region);
 }
 
@@ -352,7 +344,7 @@ void mm_space_reap(struct machine *machine, struct mm_space *space, uint32_t pag
 
     host_mutex_lock(&space->lock);
     region = region_at_locked(space, (uintptr_t)va_of(space, page));
-    if (region != NULL && (attributes_of(space, page) & MM_ZOMBIE) && region_pins(space, region) == 0)
+    if (region != NULL && (attributes_of(space, page) & MM_ZOMBIE) && region_pins(machine, space, region) == 0)
         drop_region_locked(machine, space, region);
     host_mutex_unlock(&space->lock);
 }
@@ -490,25 +482,25 @@ NTSTATUS mm_space_prepare_page_locked(struct mm_space *space, uint32_t page, uin
 }
 
 /* Take RESIDENT away unless the page is pinned. A pin that comes later sees it gone and waits for the lock. */
-static bool evict_locked(struct mm_space *space, uint32_t page)
+static bool evict_locked(const struct machine *machine, struct mm_space *space, uint32_t page)
 {
     const uint8_t attributes = attributes_of(space, page);
 
     if (!(attributes & MM_RESIDENT) || (attributes & (MM_ALIAS | MM_ZOMBIE)))
         return false;
     set_attributes(space, page, attributes & (uint8_t)~MM_RESIDENT);
-    if (pins_of(space, page) == 0)
+    if (mm_space_pins_on(machine, space, page, 1) == 0)
         return true;
     set_attributes(space, page, attributes);
     return false;
 }
 
 /* The pages from `first` on that could be evicted in a row; they are then out of the host's page table too. */
-static uint32_t evict_run_locked(struct mm_space *space, uint32_t first, uint32_t npages)
+static uint32_t evict_run_locked(const struct machine *machine, struct mm_space *space, uint32_t first, uint32_t npages)
 {
     uint32_t run = 0;
 
-    while (run < npages && evict_locked(space, first + run))
+    while (run < npages && evict_locked(machine, space, first + run))
         run++;
     if (run == 0 || host_protect(va_of(space, first), (size_t)run * HOST_PAGE_SIZE, HOST_NONE) == 0)
         return run;
@@ -521,13 +513,12 @@ size_t mm_space_trim(struct machine *machine, struct mm_space *space)
 {
     size_t trimmed = 0;
 
-    (void)machine;
     host_mutex_lock(&space->lock);
     for (uint32_t i = 0; i < space->nregions; i++) {
         const struct mm_region *region = &space->regions[i];
 
         for (uint32_t page = 0; page < region->npages;) {
-            const uint32_t run = evict_run_locked(space, region->first + page, region->npages - page);
+            const uint32_t run = evict_run_locked(machine, space, region->first + page, region->npages - page);
 
             trimmed += run;
             page += run == 0 ? 1 : run;

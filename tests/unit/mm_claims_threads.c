@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pins on ranges and pins on pages are one sum: whichever way a lock was counted, and whoever undoes which part of it, each
+ * page has as many pins as there are locks on it. Runs under ThreadSanitizer too.
+ */
+
+#include "harness.h"
+
+#include "mdl/mdl.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t pins_at(const char *va)
+{
+    return mm_pins_of_pfn(ke_machine(), mm_translate(ke_machine(), (uintptr_t)va));
+}
+
+static void expect_pins(const char *va, size_t npages, uint32_t pins)
+{
+    for (size_t i = 0; i < npages; i++)
+        EXPECT_EQ(pins_at(va + i * PAGE_SIZE), pins);
+}
+
+static char *pages(size_t n)
+{
+    char *va = pinion_user_alloc(n * PAGE_SIZE, PAGE_READWRITE);
+
+    EXPECT(va != NULL);
+    return va;
+}
+
+static PMDL locked(char *va, size_t npages)
+{
+    PMDL mdl = IoAllocateMdl(va, (ULONG)(npages * PAGE_SIZE), FALSE, FALSE, NULL);
+
+    MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
+    return mdl;
+}
+
+static void unlock_and_free(PMDL mdl)
+{
+    MmUnlockPages(mdl);
+    IoFreeMdl(mdl);
+}
+
+/* An unlock of the pages that a shortened MDL still describes leaves the lock on the others. */
+TEST(mm_claims, unlock__byte_count_shortened__others_stay_pinned)
+{
+    char *va = pages(8);
+    PMDL mdl = locked(va, 8);
+
+    mdl->ByteCount = 3 * PAGE_SIZE;
+    MmUnlockPages(mdl);
+    expect_pins(va, 3, 0);
+    expect_pins(va + 3 * PAGE_SIZE, 5, 1);
+    EXPECT_EQ(pinion_trim(), 3);
+    mm_unlock_pages(ke_machine(), mdl_pfns(mdl) + 3, 5);
+    expect_pins(va + 3 * PAGE_SIZE, 5, 0);
+    IoFreeMdl(mdl);
+    pinion_user_free(va);
+}
+
+/* Overlapping locks, undone in any order, add up at each page. */
+TEST(mm_claims, lock__overlapping_ranges__pins_add_up)
+{
+    char *va = pages(16);
+    PMDL whole = locked(va, 16), left = locked(va, 8), middle = locked(va + 4 * PAGE_SIZE, 8);
+
+    expect_pins(va, 4, 2);
+    expect_pins(va + 4 * PAGE_SIZE, 4, 3);
+    expect_pins(va + 8 * PAGE_SIZE, 4, 2);
+    expect_pins(va + 12 * PAGE_SIZE, 4, 1);
+    left->ByteCount -= PAGE_SIZE;
+    MmUnlockPages(left);
+    expect_pins(va + 4 * PAGE_SIZE, 3, 2);
+    EXPECT_EQ(pins_at(va + 7 * PAGE_SIZE), 3);
+    unlock_and_free(whole);
+    unlock_and_free(middle);
+    expect_pins(va, 7, 0);
+    EXPECT_EQ(pins_at(va + 7 * PAGE_SIZE), 1);
+    mm_unlock_pages(ke_machine(), mdl_pfns(left) + 7, 1);
+    expect_pins(va, 16, 0);
+    IoFreeMdl(left);
+    pinion_user_free(va);
+}
+
+/* An advance takes the lock off the pages that it passes, and off no other. */
+TEST(mm_claims, advance__locked__passed_pages_are_unpinned)
+{
+    char *va = pages(8);
+    PMDL mdl = locked(va, 8);
+
+    EXPECT_EQ(MmAdvanceMdl(mdl, 3 * PAGE_SIZE + 5), STATUS_SUCCESS);
+    expect_pins(va, 3, 0);
+    expect_pins(va + 3 * PAGE_SIZE, 5, 1);
+    unlock_and_free(mdl);
+    expect_pins(va, 8, 0);
+    pinion_user_free(va);
+}
+
+/* However many locks a thread has at a time, all of them count. */
+TEST(mm_claims, lock__hundreds_at_a_time__all_count)
+{
+    enum { MOST = 300 };
+    char *va = pages(4);
+    PMDL mdls[MOST];
+
+    for (unsigned i = 0; i < MOST; i++) {
+        mdls[i] = locked(va + (i % 2) * PAGE_SIZE, 3);
+        EXPECT_EQ(pins_at(va + PAGE_SIZE), i + 1);
+    }
+    EXPECT_EQ(pins_at(va), MOST / 2);
+    for (unsigned i = 0; i < MOST; i++)
+        unlock_and_free(mdls[(i * 7) % MOST]);
+    expect_pins(va, 4, 0);
+    pinion_user_free(va);
+}
+
+/* A page has as many pins as Windows counts, then the lock is refused; a claim among them counts too. */
+TEST(mm_claims, lock__as_often_as_can_be__then_refused)
+{
+    struct machine *machine = ke_machine();
+    char *va = pages(1);
+    const struct mm_lock_request request = {.va = (uintptr_t)va, .bytes = PAGE_SIZE, .user_mode = true};
+    PFN_NUMBER pfn;
+    PEPROCESS process;
+    unsigned n = 0;
+
+    while (n < 70000 && NT_SUCCESS(mm_lock_pages(machine, &request, &pfn, &process)))
+        n++;
+    EXPECT_EQ(n, 65535);
+    EXPECT_EQ(pins_at(va), n);
+    EXPECT_EQ(mm_lock_pages(machine, &request, &pfn, &process), STATUS_WORKING_SET_QUOTA);
+    while (n-- > 0)
+        mm_unlock_pages(machine, &pfn, 1);
+    EXPECT_EQ(pins_at(va), 0);
+    pinion_user_free(va);
+}
+
+/* A page that is freed while a claim holds it comes back when the claim goes. */
+TEST(mm_claims, free__claimed__frames_come_back_with_the_unlock)
+{
+    const size_t before = mm_frames_free(ke_machine());
+    char *va = pages(600);
+    PMDL mdl = locked(va + PAGE_SIZE, 8);
+
+    pinion_user_free(va);
+    EXPECT_EQ(mm_frames_free(ke_machine()), before - 600);
+    unlock_and_free(mdl);
+    EXPECT_EQ(mm_frames_free(ke_machine()), before);
+}
+
+#if !defined(__SANITIZE_THREAD__)
+/* One unlock more than there are locks stops the machine. */
+STOP_TEST(mm_claims, unlock__more_often_than_locked__stops, 0x4E, 7)
+{
+    PMDL mdl = locked(pages(4), 4);
+
+    mm_unlock_pages(ke_machine(), mdl_pfns(mdl), 4);
+    mm_unlock_pages(ke_machine(), mdl_pfns(mdl) + 2, 1);
+}
+#endif
+
+/* ---- threads ---- */
+
+static void *unlock_there(void *mdl)
+{
+    MmUnlockPages(mdl);
+    return NULL;
+}
+
+static void *lock_there(void *mdl)
+{
+    MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
+    return NULL;
+}
+
+static void run_thread(void *(*body)(void *), void *argument)
+{
+    pthread_t thread;
+
+    EXPECT_EQ(pthread_create(&thread, NULL, body, argument), 0);
+    pthread_join(thread, NULL);
+}
+
+/* A lock outlives the thread that took it, and another thread may undo it. */
+TEST(mm_claims, unlock__on_another_thread__pins_go)
+{
+    char *va = pages(8);
+    PMDL mdl = locked(va, 8);
+
+    run_thread(unlock_there, mdl);
+    expect_pins(va, 8, 0);
+    run_thread(lock_there, mdl);
+    expect_pins(va, 8, 1);
+    EXPECT_EQ(pinion_trim(), 0);
+    MmUnlockPages(mdl);
+    expect_pins(va, 8, 0);
+    IoFreeMdl(mdl);
+    pinion_user_free(va);
+}
+
+enum { WORKERS = 3, ROUNDS = 2000, SHARED_PAGES = 24 };
+
+struct worker {
+    pthread_t thread;
+    char     *va;
+    unsigned  seed;
+    unsigned  wrong;
+};
+
+/* Half of the locks are undone in two parts, so that claims are broken while others use them. */
+static void lock_some(struct worker *worker)
+{
+    const unsigned first = (unsigned)rand_r(&worker->seed) % SHARED_PAGES;
+    const unsigned n = 1 + (unsigned)rand_r(&worker->seed) % (SHARED_PAGES - first);
+    PMDL mdl = locked(worker->va + first * PAGE_SIZE, n);
+    const PPFN_NUMBER pfns = MmGetMdlPfnArray(mdl);
+
+    for (unsigned i = 0; i < n; i++)
+        worker->wrong += mm_pins_of_pfn(ke_machine(), pfns[i]) == 0;
+    if (n > 1 && rand_r(&worker->seed) % 2 == 0) {
+        mm_unlock_pages(ke_machine(), pfns + n - 1, 1);
+        mdl->ByteCount -= PAGE_SIZE;
+    }
+    unlock_and_free(mdl);
+}
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+
+    for (int round = 0; round < ROUNDS; round++)
+        lock_some(worker);
+    return NULL;
+}
+
+/* Threads that lock, unlock and trim the same pages never see one of their own without a pin, and leave none behind. */
+TEST(mm_claims, lock__by_threads_with_trims__never_unpinned_and_none_left)
+{
+    struct worker workers[WORKERS];
+    char *va = pages(SHARED_PAGES);
+
+    for (unsigned i = 0; i < WORKERS; i++) {
+        workers[i] = (struct worker){.va = va, .seed = i + 1};
+        EXPECT_EQ(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+    }
+    for (int i = 0; i < 200; i++)
+        pinion_trim();
+    for (unsigned i = 0; i < WORKERS; i++) {
+        pthread_join(workers[i].thread, NULL);
+        EXPECT_EQ(workers[i].wrong, 0);
+    }
+    pinion_user_resident(va, SHARED_PAGES * PAGE_SIZE);
+    expect_pins(va, SHARED_PAGES, 0);
+    pinion_user_free(va);
+}
