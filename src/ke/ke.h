@@ -96,6 +96,17 @@ static inline struct machine *ke_machine(void)
 }
 
 /*
+ * The generation of the machine while it runs, no verifier looks on and no failure is to be made; else 0. What a thread
+ * keeps with that generation may be used without asking for any of these: one comparison says it all.
+ */
+extern _Atomic uint32_t ke_plain_generation;
+
+static inline bool ke_is_plain(uint32_t generation)
+{
+    return LIKELY(atomic_load_explicit(&ke_plain_generation, memory_order_acquire) == generation);
+}
+
+/*
  * A floor of the house, lowest first in ke_floors[], which src/house.c defines. Any routine may be NULL.
  * A floor that fails to boot has undone its own work; the floors below it are shut down.
  */
@@ -114,8 +125,9 @@ _Noreturn void ke_usage(const char *format, ...) __attribute__((format(printf, 1
 /* ---- thread.c ---- */
 
 enum ke_counter {
-    KE_LIVE_MDLS, KE_ALLOCATED_PAGES, KE_CONTIGUOUS_BLOCKS, KE_LOCKED_PAGES, KE_SYSTEM_MAPPINGS, KE_SYSTEM_PAGES_MAPPED, KE_OUTSTANDING_LISTS,
-    KE_MDLS_ALLOCATED, KE_PARTIALS_BUILT, KE_MDLS_ADVANCED, KE_PAGES_LOCKED, KE_MAPPINGS_MADE,
+    KE_ALLOCATED_PAGES, KE_CONTIGUOUS_BLOCKS, KE_LOCKED_PAGES, KE_SYSTEM_MAPPINGS, KE_SYSTEM_PAGES_MAPPED, KE_OUTSTANDING_LISTS,
+    KE_MDLS_ALLOCATED, KE_MDLS_MADE, KE_MDLS_FREED,     /* by IoAllocateMdl, by other routines, by any: ke_live_mdls */
+    KE_PARTIALS_BUILT, KE_MDLS_ADVANCED, KE_PAGES_LOCKED, KE_MAPPINGS_MADE,
     KE_IRPS_ALLOCATED, KE_IRPS_COMPLETED, KE_LIVE_IRPS, KE_INJECTED_FAILURES,
     KE_LISTS_BUILT, KE_MAP_REGISTERS_USED, KE_BYTES_BOUNCED,
     KE_COUNTERS
@@ -170,7 +182,16 @@ static inline void ke_count(enum ke_counter counter, int64_t delta)
     atomic_store_explicit(own, atomic_load_explicit(own, memory_order_relaxed) + delta, memory_order_relaxed);
 }
 
+/* As ke_count, on a thread that is in the list. */
+static inline void ke_count_here(enum ke_counter counter, int64_t delta)
+{
+    _Atomic int64_t *own = &ke_this_thread.counters[counter];
+
+    atomic_store_explicit(own, atomic_load_explicit(own, memory_order_relaxed) + delta, memory_order_relaxed);
+}
+
 int64_t ke_sum(enum ke_counter counter);
+int64_t ke_live_mdls(void);
 void    ke_counters_reset(void);
 
 /* ---- exception.c ---- */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 struct machine ke_the_machine;
+_Atomic uint32_t ke_plain_generation;
 
 static struct host_mutex boot_lock = {PTHREAD_MUTEX_INITIALIZER};
 
@@ -39,14 +40,22 @@ _Noreturn void ke_usage(const char *format, ...)
     exit(2);
 }
 
-static void set_state(enum ke_machine_state state)
-{
-    atomic_store_explicit(&ke_the_machine.state, state, memory_order_release);
-}
-
 static enum ke_machine_state get_state(void)
 {
     return (enum ke_machine_state)atomic_load_explicit(&ke_the_machine.state, memory_order_acquire);
+}
+
+void ke_settle_plain(void)
+{
+    const bool plain = get_state() == KE_MACHINE_RUNNING && ke_the_machine.options.verifier == 0 && atomic_load(&ke_failures_armed) == 0;
+
+    atomic_store_explicit(&ke_plain_generation, plain ? ke_the_machine.generation : 0, memory_order_release);
+}
+
+static void set_state(enum ke_machine_state state)
+{
+    atomic_store_explicit(&ke_the_machine.state, state, memory_order_release);
+    ke_settle_plain();
 }
 
 static void mark_forked(void)

@@ -32,4 +32,7 @@ void ke_drain_workers(void);                /* wait until no work item is queued
 void ke_stop_workers(struct ke_state *ke);
 void ke_init_workers(struct ke_state *ke);
 
+/* Something that ke_plain_generation depends on has changed. */
+void ke_settle_plain(void);
+
 #endif

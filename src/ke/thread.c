@@ -70,6 +70,14 @@ int64_t ke_sum(enum ke_counter counter)
     return sum;
 }
 
+/* What was freed first: of an MDL that comes and goes meanwhile, the sum has seen neither or the beginning. */
+int64_t ke_live_mdls(void)
+{
+    const int64_t freed = ke_sum(KE_MDLS_FREED);
+
+    return ke_sum(KE_MDLS_ALLOCATED) + ke_sum(KE_MDLS_MADE) - freed;
+}
+
 void ke_counters_reset(void)
 {
     host_mutex_lock(&list_lock);
@@ -91,9 +99,10 @@ static uint64_t count_of(enum ke_counter counter)
 
 void pinion_counters(struct pinion_counters *out)
 {
-    ke_machine();
+    const int64_t live_mdls = (ke_machine(), ke_live_mdls());
+
     *out = (struct pinion_counters){
-        .live_mdls = count_of(KE_LIVE_MDLS),
+        .live_mdls = live_mdls < 0 ? 0 : (uint64_t)live_mdls,
         .locked_pages = count_of(KE_LOCKED_PAGES),
         .system_mappings = count_of(KE_SYSTEM_MAPPINGS),
         .system_pages_mapped = count_of(KE_SYSTEM_PAGES_MAPPED),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Making and freeing MDLs: IoAllocateMdl, IoFreeMdl, MmCreateMdl, MmSizeOfMdl. */
 
-#include "mdl/state.h"
+#include "mdl/block.h"
 
 /* The largest buffer that an MDL can describe, in bytes, by version of Windows. */
 static ULONG largest_length(enum ke_windows windows)
@@ -16,26 +16,30 @@ static ULONG largest_length(enum ke_windows windows)
 }
 
 /* The PFN array behind the header stays as it is: only a lock or a build gives it meaning. */
+static inline PMDL format(PMDL mdl, uintptr_t va, size_t bytes)
+{
+    MmInitializeMdl(mdl, (PVOID)va, bytes);
+    mdl->MdlFlags = MDL_ALLOCATED_FIXED_SIZE;
+    mdl->Process = NULL;
+    mdl->MappedSystemVa = NULL;
+    return mdl;
+}
+
 static PMDL take(struct machine *machine, uintptr_t va, size_t bytes)
 {
     PMDL mdl = mdl_block_take(machine, span_pages(va, bytes));
 
-    if (mdl == NULL)
-        return NULL;
-    MmInitializeMdl(mdl, (PVOID)va, bytes);
-    mdl->Process = NULL;
-    mdl->MappedSystemVa = NULL;
-    mdl_set_flags(mdl, 0, MDL_ALLOCATED_FIXED_SIZE);
-    ke_count(KE_LIVE_MDLS, 1);
-    return mdl;
+    return mdl == NULL ? NULL : format(mdl, va, bytes);
 }
 
 PMDL mdl_new(struct machine *machine, uintptr_t va, size_t bytes)
 {
     PMDL mdl = take(machine, va, bytes);
 
-    if (mdl != NULL)
-        KE_HOOK(machine, mdl_allocate_record, mdl, NULL);
+    if (mdl == NULL)
+        return NULL;
+    ke_count(KE_MDLS_MADE, 1);
+    KE_HOOK(machine, mdl_allocate_record, mdl, NULL);
     return mdl;
 }
 
@@ -52,6 +56,27 @@ static PMDL enter_chain(PIRP irp, PMDL mdl, bool secondary)
     return replaced;
 }
 
+/* With all that can stand in the way: the verifier, failures on demand, limits, an IRP to put it into. */
+static __attribute__((noinline)) PMDL allocate(struct ke_site site, uintptr_t va, ULONG length, BOOLEAN secondary, BOOLEAN quota, PIRP irp)
+{
+    struct machine *machine = ke_machine();
+    PMDL mdl, replaced = NULL;
+
+    if (machine->hooks.mdl_allocate_check != NULL)
+        machine->hooks.mdl_allocate_check(site, (PVOID)va, length, secondary, quota, irp);
+    if (ke_fails(KE_FALLIBLE_IoAllocateMdl) || length > largest_length(machine->options.windows))
+        return NULL;
+    mdl = take(machine, va, length);
+    if (mdl == NULL)
+        return NULL;
+    if (irp != NULL)
+        replaced = enter_chain(irp, mdl, secondary);
+    ke_count(KE_MDLS_ALLOCATED, 1);
+    if (machine->hooks.mdl_allocate_record != NULL)
+        machine->hooks.mdl_allocate_record(site, mdl, replaced);
+    return mdl;
+}
+
 /*
  * Allocate an MDL for [VirtualAddress, VirtualAddress + Length), with room for the PFNs of every page it touches, and put it into
  * the IRP's chain if there is one: as its head, or at the end for a secondary buffer.
@@ -62,20 +87,13 @@ static PMDL enter_chain(PIRP irp, PMDL mdl, bool secondary)
  */
 PMDL IoAllocateMdl(PVOID VirtualAddress, ULONG Length, BOOLEAN SecondaryBuffer, BOOLEAN ChargeQuota, PIRP Irp)
 {
-    struct machine *machine = ke_machine();
-    PMDL mdl, replaced = NULL;
+    const uintptr_t va = (uintptr_t)VirtualAddress;
+    PMDL mdl = UNLIKELY(Irp != NULL) ? NULL : block_take_own(span_pages(va, Length));
 
-    KE_HOOK(machine, mdl_allocate_check, VirtualAddress, Length, SecondaryBuffer, ChargeQuota, Irp);
-    if (ke_fails(KE_FALLIBLE_IoAllocateMdl) || Length > largest_length(machine->options.windows))
-        return NULL;
-    mdl = take(machine, (uintptr_t)VirtualAddress, Length);
-    if (mdl == NULL)
-        return NULL;
-    if (Irp != NULL)
-        replaced = enter_chain(Irp, mdl, SecondaryBuffer);
-    ke_count(KE_MDLS_ALLOCATED, 1);
-    KE_HOOK(machine, mdl_allocate_record, mdl, replaced);
-    return mdl;
+    if (UNLIKELY(mdl == NULL))
+        return allocate(KE_SITE, va, Length, SecondaryBuffer, ChargeQuota, Irp);
+    ke_count_here(KE_MDLS_ALLOCATED, 1);
+    return format(mdl, va, Length);
 }
 
 static void release(struct machine *machine, PMDL mdl)
@@ -85,13 +103,24 @@ static void release(struct machine *machine, PMDL mdl)
     if (!mdl_block_is_live(machine, mdl))
         ke_bug_check(BAD_POOL_CALLER, 0x46, (uintptr_t)mdl, 0, 0);
     mdl_block_give(machine, mdl);
-    ke_count(KE_LIVE_MDLS, -1);
+    ke_count(KE_MDLS_FREED, 1);
 }
 
 /* The record comes first here: afterwards there is no MDL to speak of. */
 void mdl_destroy(struct machine *machine, PMDL mdl)
 {
     KE_HOOK(machine, mdl_free_record, mdl);
+    release(machine, mdl);
+}
+
+static __attribute__((noinline)) void free_mdl(struct ke_site site, PMDL mdl)
+{
+    struct machine *machine = ke_machine();
+
+    if (machine->hooks.mdl_free_check != NULL)
+        machine->hooks.mdl_free_check(site, mdl);
+    if (machine->hooks.mdl_free_record != NULL)
+        machine->hooks.mdl_free_record(site, mdl);
     release(machine, mdl);
 }
 
@@ -103,11 +132,10 @@ void mdl_destroy(struct machine *machine, PMDL mdl)
  */
 VOID IoFreeMdl(PMDL Mdl)
 {
-    struct machine *machine = ke_machine();
-
-    KE_HOOK(machine, mdl_free_check, Mdl);
-    KE_HOOK(machine, mdl_free_record, Mdl);
-    release(machine, Mdl);
+    if (!mdl_has(Mdl, MDL_PARTIAL_HAS_BEEN_MAPPED) && LIKELY(block_give_own(Mdl)))
+        ke_count_here(KE_MDLS_FREED, 1);
+    else
+        free_mdl(KE_SITE, Mdl);
 }
 
 /* Bytes that an MDL for the range needs: header and one PFN a page. Any IRQL. Doc: wdm/nf-wdm-mmsizeofmdl */

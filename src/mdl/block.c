@@ -1,50 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the MDLs of IoAllocateMdl live: blocks of 64 bytes and multiples in an address range of their own.
+ * Where the MDLs of IoAllocateMdl live: the range, and what threads' caches ask it for. block.h shows a block.
  *
- *     | prefix 16 | MDL header 48 | PFN array, 64-byte aligned ............ |
- *     ^ block, 64-byte aligned
- *
- * A block for up to BIG_PAGES PFNs belongs to a class by its size. A thread keeps freed blocks of each class for itself,
- * and trades with the shared lists a batch at a time. A larger block is a run of pages of its own.
- *
- * The prefix is read only for addresses of the range, so "is this MDL ours" is one subtraction and one comparison.
+ * A thread trades blocks of a class with the shared lists a batch at a time.
  */
 
-#include "mdl/state.h"
+#include "mdl/block.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    UNIT        = 64,
-    BIG_PAGES   = 256,
-    NCLASSES    = 1 + (BIG_PAGES * 8 + UNIT - 1) / UNIT + 1,        /* a class for each count of units */
-    CHUNK_PAGES = 16,                   /* cut into blocks of one class at a time */
-    CACHE_MOST  = 64,                   /* blocks of one class that a thread keeps */
-    BATCH       = 32,
+    CHUNK_PAGES     = 16,               /* cut into blocks of one class at a time */
+    BATCH           = 32,
+    MOST_LARGE_KEPT = 64,               /* pages of a large block that a thread keeps */
 };
 
-#define RANGE_BYTES ((size_t)2 << 30)
-
-enum { BLOCK_LIVE = 0x4C444D76, BLOCK_FREE = 0x6C646D66 };          /* "vMDL", "fmdl" */
-
-struct block {
-    struct block *next;                 /* while free */
-    uint32_t      capacity;             /* PFNs, while live */
-    uint32_t      state;
-    MDL           mdl;
-};
-_Static_assert(offsetof(struct block, mdl) == 16 && sizeof(struct block) == UNIT, "the PFN array starts a cache line");
-
-/* Blocks that this thread freed, by class; worthless when their generation is not the machine's. */
-struct cache {
-    uint32_t      generation;
-    uint32_t      count[NCLASSES];
-    struct block *head[NCLASSES];
-};
-static _Thread_local struct cache cache;
+_Thread_local struct block_cache mdl_block_cache;
 
 struct mdl_blocks {
     uintptr_t         base;             /* of the range */
@@ -52,22 +25,13 @@ struct mdl_blocks {
     struct rtl_buddy  pages;
     void             *bitmaps;
     size_t            bitmaps_bytes;
-    struct block     *shared[NCLASSES];
+    struct block     *shared[BLOCK_CLASSES];
 };
 
-static struct block *block_of(const MDL *mdl)
+/* Pages that a large block takes. */
+static size_t pages_of_large(size_t npages)
 {
-    return CONTAINING_RECORD(mdl, struct block, mdl);
-}
-
-static size_t block_bytes(size_t npages)
-{
-    return (sizeof(struct block) + npages * sizeof(PFN_NUMBER) + UNIT - 1) & ~(size_t)(UNIT - 1);
-}
-
-static unsigned class_of(size_t npages)
-{
-    return (unsigned)(block_bytes(npages) / UNIT) - 1;
+    return span_bytes_to_pages(sizeof(struct block) + npages * sizeof(PFN_NUMBER));
 }
 
 /* ---- the range ---- */
@@ -121,7 +85,7 @@ static struct block *pop(struct block **list)
 /* Cut a new chunk into blocks of the class; nothing where the range is used up. */
 static void cut_chunk_locked(struct mdl_blocks *blocks, unsigned class)
 {
-    const size_t bytes = (size_t)(class + 1) * UNIT;
+    const size_t bytes = (size_t)(class + 1) * BLOCK_UNIT;
     char *chunk = take_pages_locked(blocks, CHUNK_PAGES);
 
     for (size_t off = 0; chunk != NULL && off + bytes <= (size_t)CHUNK_PAGES * HOST_PAGE_SIZE; off += bytes) {
@@ -132,62 +96,85 @@ static void cut_chunk_locked(struct mdl_blocks *blocks, unsigned class)
     }
 }
 
-static void refill(struct mdl_blocks *blocks, unsigned class)
+static void refill(struct mdl_blocks *blocks, struct block_cache *cache, unsigned class)
 {
     host_mutex_lock(&blocks->lock);
     if (blocks->shared[class] == NULL)
         cut_chunk_locked(blocks, class);
-    while (cache.count[class] < BATCH && blocks->shared[class] != NULL) {
-        push(&cache.head[class], pop(&blocks->shared[class]));
-        cache.count[class]++;
+    while (cache->count[class] < BATCH && blocks->shared[class] != NULL) {
+        push(&cache->head[class], pop(&blocks->shared[class]));
+        cache->count[class]++;
     }
     host_mutex_unlock(&blocks->lock);
 }
 
-static void spill(struct mdl_blocks *blocks, unsigned class, uint32_t keep)
+static void spill(struct mdl_blocks *blocks, struct block_cache *cache, unsigned class, uint32_t keep)
 {
     host_mutex_lock(&blocks->lock);
-    while (cache.count[class] > keep) {
-        push(&blocks->shared[class], pop(&cache.head[class]));
-        cache.count[class]--;
+    while (cache->count[class] > keep) {
+        push(&blocks->shared[class], pop(&cache->head[class]));
+        cache->count[class]--;
     }
     host_mutex_unlock(&blocks->lock);
 }
 
 /* At a thread's first use of its cache since boot: what it holds is an earlier machine's, and thread_exit must see the thread. */
-static void open_cache(const struct machine *machine)
+static struct block_cache *open_cache(const struct machine *machine)
 {
-    if (UNLIKELY(cache.generation != machine->generation)) {
-        memset(&cache, 0, sizeof(cache));
-        cache.generation = machine->generation;
+    struct block_cache *cache = &mdl_block_cache;
+
+    if (UNLIKELY(cache->generation != machine->generation)) {
+        memset(cache, 0, sizeof(*cache));
+        cache->generation = machine->generation;
+        cache->base = machine->mdl->blocks_base;
         ke_self();
     }
+    return cache;
 }
 
 /* ---- take and give ---- */
 
 static struct block *take_small(struct machine *machine, unsigned class)
 {
-    open_cache(machine);
-    if (cache.head[class] == NULL)
-        refill(machine->mdl->blocks, class);
-    if (cache.head[class] == NULL)
+    struct block_cache *cache = open_cache(machine);
+
+    if (cache->head[class] == NULL)
+        refill(machine->mdl->blocks, cache, class);
+    if (cache->head[class] == NULL)
         return NULL;
-    cache.count[class]--;
-    return pop(&cache.head[class]);
+    cache->count[class]--;
+    return pop(&cache->head[class]);
 }
 
 static void give_small(struct machine *machine, unsigned class, struct block *block)
 {
-    open_cache(machine);
-    push(&cache.head[class], block);
-    if (++cache.count[class] > CACHE_MOST)
-        spill(machine->mdl->blocks, class, CACHE_MOST - BATCH);
+    struct block_cache *cache = open_cache(machine);
+
+    if (cache->count[class] == BLOCK_CACHE_MOST)
+        spill(machine->mdl->blocks, cache, class, BLOCK_CACHE_MOST - BATCH);
+    push(&cache->head[class], block);
+    cache->count[class]++;
 }
 
-static size_t pages_of_large(size_t npages)
+static struct block *take_large(struct machine *machine, size_t npages)
 {
-    return span_bytes_to_pages(block_bytes(npages));
+    struct block_cache *cache = open_cache(machine);
+    struct block *kept = cache->large;
+
+    if (kept == NULL || pages_of_large(kept->capacity) != npages)
+        return take_pages(machine->mdl->blocks, npages);
+    cache->large = NULL;
+    return kept;
+}
+
+static void give_large(struct machine *machine, struct block *block, size_t npages)
+{
+    struct block_cache *cache = open_cache(machine);
+
+    if (cache->large == NULL && npages <= MOST_LARGE_KEPT)
+        cache->large = block;
+    else
+        give_pages(machine->mdl->blocks, block, npages);
 }
 
 PMDL mdl_block_take(struct machine *machine, size_t npages)
@@ -196,15 +183,11 @@ PMDL mdl_block_take(struct machine *machine, size_t npages)
 
     if (ke_internal_fails())
         return NULL;
-    if (npages <= BIG_PAGES)
-        block = take_small(machine, class_of(npages));
+    if (npages <= BLOCK_BIG_PAGES)
+        block = take_small(machine, block_class(npages));
     else
-        block = take_pages(machine->mdl->blocks, pages_of_large(npages));
-    if (block == NULL)
-        return NULL;
-    block->capacity = (uint32_t)npages;
-    block->state = BLOCK_LIVE;
-    return &block->mdl;
+        block = take_large(machine, pages_of_large(npages));
+    return block == NULL ? NULL : block_start(block, npages);
 }
 
 void mdl_block_give(struct machine *machine, PMDL mdl)
@@ -214,21 +197,20 @@ void mdl_block_give(struct machine *machine, PMDL mdl)
 
     VERIFY(block->state == BLOCK_LIVE);
     block->state = BLOCK_FREE;
-    if (npages <= BIG_PAGES)
-        give_small(machine, class_of(npages), block);
+    if (npages <= BLOCK_BIG_PAGES)
+        give_small(machine, block_class(npages), block);
     else
-        give_pages(machine->mdl->blocks, block, pages_of_large(npages));
+        give_large(machine, block, pages_of_large(npages));
 }
 
 bool mdl_block_is_ours(const struct machine *machine, const MDL *mdl)
 {
-    return (uintptr_t)mdl - machine->mdl->blocks->base < RANGE_BYTES;
+    return (uintptr_t)mdl - machine->mdl->blocks_base < BLOCK_RANGE_BYTES;
 }
 
 bool mdl_block_is_live(const struct machine *machine, const MDL *mdl)
 {
-    return mdl_block_is_ours(machine, mdl) && (uintptr_t)mdl % UNIT == offsetof(struct block, mdl)
-        && block_of(mdl)->state == BLOCK_LIVE;
+    return block_is_live_at(machine->mdl->blocks_base, mdl);
 }
 
 size_t mdl_capacity(const struct machine *machine, const MDL *mdl)
@@ -242,14 +224,14 @@ size_t mdl_capacity(const struct machine *machine, const MDL *mdl)
 
 int mdl_blocks_boot(struct machine *machine)
 {
-    const size_t npages = RANGE_BYTES / HOST_PAGE_SIZE;
+    const size_t npages = BLOCK_RANGE_BYTES / HOST_PAGE_SIZE;
     struct mdl_blocks *blocks = calloc(1, sizeof(*blocks));
     void *base;
 
     if (blocks == NULL)
         return -ENOMEM;
     blocks->bitmaps_bytes = span_bytes_to_pages(rtl_buddy_bytes(npages)) * HOST_PAGE_SIZE;
-    if (host_table(blocks->bitmaps_bytes, &blocks->bitmaps) != 0 || host_table(RANGE_BYTES, &base) != 0) {
+    if (host_table(blocks->bitmaps_bytes, &blocks->bitmaps) != 0 || host_table(BLOCK_RANGE_BYTES, &base) != 0) {
         host_release(blocks->bitmaps, blocks->bitmaps_bytes);
         free(blocks);
         return -ENOMEM;
@@ -259,6 +241,7 @@ int mdl_blocks_boot(struct machine *machine)
     rtl_buddy_init(&blocks->pages, npages, blocks->bitmaps);
     rtl_buddy_give(&blocks->pages, 0, npages);
     machine->mdl->blocks = blocks;
+    machine->mdl->blocks_base = blocks->base;
     return 0;
 }
 
@@ -266,7 +249,7 @@ void mdl_blocks_shutdown(struct machine *machine)
 {
     struct mdl_blocks *blocks = machine->mdl->blocks;
 
-    host_release((void *)blocks->base, RANGE_BYTES);
+    host_release((void *)blocks->base, BLOCK_RANGE_BYTES);
     host_release(blocks->bitmaps, blocks->bitmaps_bytes);
     host_mutex_destroy(&blocks->lock);
     free(blocks);
@@ -274,8 +257,12 @@ void mdl_blocks_shutdown(struct machine *machine)
 
 void mdl_blocks_leave_thread(struct machine *machine)
 {
-    open_cache(machine);
-    for (unsigned class = 0; class < NCLASSES; class++)
-        if (cache.count[class] != 0)
-            spill(machine->mdl->blocks, class, 0);
+    struct block_cache *cache = open_cache(machine);
+
+    for (unsigned class = 0; class < BLOCK_CLASSES; class++)
+        if (cache->count[class] != 0)
+            spill(machine->mdl->blocks, cache, class, 0);
+    if (cache->large != NULL)
+        give_pages(machine->mdl->blocks, cache->large, pages_of_large(cache->large->capacity));
+    cache->large = NULL;
 }

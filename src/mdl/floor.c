@@ -23,7 +23,7 @@ static int boot(struct machine *machine)
 
 static void check(struct machine *machine)
 {
-    const int64_t live = ke_sum(KE_LIVE_MDLS);
+    const int64_t live = ke_live_mdls();
 
     if (machine->options.verifier == 0 && live != 0)
         ke_warn("mdl-leak", "%lld MDLs were never freed; run with verifier=on to see whose", (long long)live);

@@ -10,6 +10,7 @@ struct mdl_blocks;
 
 struct mdl_state {
     struct mdl_blocks *blocks;
+    uintptr_t          blocks_base;     /* of the address range that they live in */
 };
 
 int  mdl_blocks_boot(struct machine *machine);

@@ -265,7 +265,7 @@ void *mm_pool_allocate_mdl(struct machine *machine, size_t bytes)
     void *block = allocate(machine, &request);
 
     if (block != NULL)
-        ke_count(KE_LIVE_MDLS, 1);
+        ke_count(KE_MDLS_MADE, 1);
     return block;
 }
 
@@ -377,7 +377,7 @@ static void free_block(struct machine *machine, uintptr_t va, ULONG tag)
         ke_bug_check(BAD_POOL_CALLER, POOL_ALREADY_FREE, 0, 0, va);
     require_freeable_locked(pool, run, i, va, tag);
     if (owner_of(run, i) == POOL_OF_MDL)
-        ke_count(KE_LIVE_MDLS, -1);
+        ke_count(KE_MDLS_FREED, 1);
     if (run->block_bytes == 0)
         remove_run_locked(machine, pool, run);
     else

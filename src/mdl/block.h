@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where the MDLs of IoAllocateMdl live, as far as allocating and freeing one without asking anybody: blocks of 64 bytes
+ * and multiples in an address range of their own, and those that a thread keeps for itself. block.c has the rest.
+ *
+ *     | prefix 16 | MDL header 48 | PFN array, 64-byte aligned ............ |
+ *     ^ block, 64-byte aligned
+ *
+ * A block for up to BLOCK_BIG_PAGES PFNs belongs to a class by its size, and each thread keeps freed blocks of each class. A
+ * larger one is a run of pages of its own; of those a thread keeps the one that it freed last, unless it is very large.
+ *
+ * The prefix is read only for addresses of the range, so "is this MDL ours" is one subtraction and one comparison.
+ */
+#ifndef PINION_MDL_BLOCK_H
+#define PINION_MDL_BLOCK_H
+
+#include "mdl/state.h"
+
+enum {
+    BLOCK_UNIT       = 64,
+    BLOCK_BIG_PAGES  = 256,
+    BLOCK_CLASSES    = BLOCK_BIG_PAGES * 8 / BLOCK_UNIT + 1,        /* a class for each count of units behind the header */
+    BLOCK_CACHE_MOST = 64,                                          /* blocks of one class that a thread keeps */
+};
+
+#define BLOCK_RANGE_BYTES ((size_t)2 << 30)
+
+enum { BLOCK_LIVE = 0x4C444D76, BLOCK_FREE = 0x6C646D66 };          /* "vMDL", "fmdl" */
+
+struct block {
+    struct block *next;                 /* while free */
+    uint32_t      capacity;             /* PFNs, while live */
+    uint32_t      state;
+    MDL           mdl;
+};
+_Static_assert(offsetof(struct block, mdl) == 16 && sizeof(struct block) == BLOCK_UNIT, "the PFN array starts a cache line");
+
+/* Blocks that this thread freed; worthless when their generation is not the machine's. */
+struct block_cache {
+    uint32_t      generation;           /* never 0 once it has been opened, by a thread that ke knows */
+    uintptr_t     base;                 /* of the range */
+    uint32_t      count[BLOCK_CLASSES];
+    struct block *head[BLOCK_CLASSES];
+    struct block *large;                /* with the capacity that it had; or NULL */
+};
+extern _Thread_local struct block_cache mdl_block_cache;
+
+static inline struct block *block_of(const MDL *mdl)
+{
+    return CONTAINING_RECORD(mdl, struct block, mdl);
+}
+
+/* Ours, and allocated now? */
+static inline bool block_is_live_at(uintptr_t base, const MDL *mdl)
+{
+    const uintptr_t off = (uintptr_t)mdl - base;
+
+    return off < BLOCK_RANGE_BYTES && off % BLOCK_UNIT == offsetof(struct block, mdl) && block_of(mdl)->state == BLOCK_LIVE;
+}
+
+static inline unsigned block_class(size_t npages)
+{
+    return (unsigned)((npages * sizeof(PFN_NUMBER) + BLOCK_UNIT - 1) / BLOCK_UNIT);
+}
+
+static inline PMDL block_start(struct block *block, size_t npages)
+{
+    block->capacity = (uint32_t)npages;
+    block->state = BLOCK_LIVE;
+    return &block->mdl;
+}
+
+/*
+ * A block of this thread's own, in a plain machine; an uninitialised MDL, or NULL: ask mdl_block_take. This and its
+ * counterpart are all that allocating and freeing an MDL costs, nearly always.
+ */
+static inline PMDL block_take_own(size_t npages)
+{
+    struct block_cache *cache = &mdl_block_cache;
+    const unsigned class = block_class(npages);
+    struct block *block;
+
+    if (!ke_is_plain(cache->generation) || UNLIKELY(npages > BLOCK_BIG_PAGES) || UNLIKELY(cache->head[class] == NULL))
+        return NULL;
+    block = cache->head[class];
+    cache->head[class] = block->next;
+    cache->count[class]--;
+    return block_start(block, npages);
+}
+
+/* Keep it for this thread. False: nothing was done, mdl_block_give will do. */
+static inline bool block_give_own(PMDL mdl)
+{
+    struct block_cache *cache = &mdl_block_cache;
+    struct block *block = block_of(mdl);
+    unsigned class;
+
+    if (!ke_is_plain(cache->generation) || UNLIKELY(!block_is_live_at(cache->base, mdl)) || UNLIKELY(block->capacity > BLOCK_BIG_PAGES))
+        return false;
+    class = block_class(block->capacity);
+    if (UNLIKELY(cache->count[class] == BLOCK_CACHE_MOST))
+        return false;
+    block->state = BLOCK_FREE;
+    block->next = cache->head[class];
+    cache->head[class] = block;
+    cache->count[class]++;
+    return true;
+}
+
+#endif
