@@ -10,8 +10,7 @@
  */
 
 #include "mdl/mdl.h"
-
-#include <string.h>
+#include "rtl/copy.h"
 
 static size_t pages_passed(const MDL *mdl, ULONG bytes)
 {
@@ -62,7 +61,7 @@ NTSTATUS MmAdvanceMdl(PMDLX Mdl, ULONG NumberOfBytes)
     if (passed != 0) {
         if (mdl_has(Mdl, MDL_PAGES_LOCKED))
             unlock_passed(machine, Mdl, span, passed);
-        memmove(mdl_pfns(Mdl), mdl_pfns(Mdl) + passed, (span - passed) * sizeof(PFN_NUMBER));
+        rtl_move_words(mdl_pfns(Mdl), mdl_pfns(Mdl) + passed, span - passed);
     }
     Mdl->StartVa = (PCHAR)Mdl->StartVa + passed * PAGE_SIZE;
     Mdl->ByteOffset = (ULONG)span_offset(Mdl->ByteOffset + (size_t)NumberOfBytes);

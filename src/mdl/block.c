@@ -215,9 +215,7 @@ bool mdl_block_is_live(const struct machine *machine, const MDL *mdl)
 
 size_t mdl_capacity(const struct machine *machine, const MDL *mdl)
 {
-    if (mdl_block_is_live(machine, mdl))
-        return block_of(mdl)->capacity;
-    return (size_t)(USHORT)mdl->Size < sizeof(MDL) ? 0 : ((USHORT)mdl->Size - sizeof(MDL)) / sizeof(PFN_NUMBER);
+    return block_capacity_at(machine->mdl->blocks_base, mdl);
 }
 
 /* ---- boot, shutdown, the end of a thread ---- */

@@ -58,6 +58,14 @@ static inline bool block_is_live_at(uintptr_t base, const MDL *mdl)
     return off < BLOCK_RANGE_BYTES && off % BLOCK_UNIT == offsetof(struct block, mdl) && block_of(mdl)->state == BLOCK_LIVE;
 }
 
+/* PFNs that there is room for, in whoever's memory the MDL lies. */
+static inline size_t block_capacity_at(uintptr_t base, const MDL *mdl)
+{
+    if (LIKELY(block_is_live_at(base, mdl)))
+        return block_of(mdl)->capacity;
+    return (size_t)(USHORT)mdl->Size < sizeof(MDL) ? 0 : ((USHORT)mdl->Size - sizeof(MDL)) / sizeof(PFN_NUMBER);
+}
+
 static inline unsigned block_class(size_t npages)
 {
     return (unsigned)((npages * sizeof(PFN_NUMBER) + BLOCK_UNIT - 1) / BLOCK_UNIT);

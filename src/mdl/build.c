@@ -3,19 +3,6 @@
 
 #include "mdl/mdl.h"
 
-/* Store the PFNs of the pages from `start` on, up to the first one that is not resident; how many were. */
-static size_t translate_pages(const struct machine *machine, uintptr_t start, size_t npages, PPFN_NUMBER pfns)
-{
-    for (size_t i = 0; i < npages; i++) {
-        const PFN_NUMBER pfn = mm_translate(machine, start + i * PAGE_SIZE);
-
-        if (pfn == MM_NO_PFN)
-            return i;
-        pfns[i] = pfn;
-    }
-    return npages;
-}
-
 /*
  * Describe the pages under a nonpaged buffer. The MDL then counts as mapped at the buffer's own address: it is neither locked nor
  * unlocked nor mapped into system space again, and needs no clean-up but its own.
@@ -33,7 +20,7 @@ VOID MmBuildMdlForNonPagedPool(PMDLX MemoryDescriptorList)
     size_t resident;
 
     KE_HOOK(machine, mdl_build_check, mdl);
-    resident = translate_pages(machine, start, npages, mdl_pfns(mdl));
+    resident = mm_translate_range(machine, start, npages, mdl_pfns(mdl));
     if (resident < npages)
         ke_bug_check(MEMORY_MANAGEMENT, 0x1240, (uintptr_t)mdl, start + resident * PAGE_SIZE, 0);
     mdl->Process = NULL;

@@ -25,11 +25,14 @@ static bool is_device_address(const struct machine *machine, PMDL mdl, PFN_NUMBE
     return mdl_has(mdl, MDL_IO_SPACE) && !mm_pfn_exists(machine, pfn);
 }
 
-void mdl_require_held(const struct machine *machine, PMDL mdl)
+void mdl_require_held(struct machine *machine, PMDL mdl)
 {
     const PPFN_NUMBER pfns = mdl_pfns(mdl);
+    const size_t npages = mdl_span(mdl);
 
-    for (size_t i = 0; i < mdl_span(mdl); i++)
+    if (mm_range_is_held(machine, (uintptr_t)mdl->StartVa, pfns, npages))
+        return;
+    for (size_t i = 0; i < npages; i++)
         if (!mm_pfn_is_held(machine, pfns[i]) && !is_device_address(machine, mdl, pfns[i]))
             ke_bug_check(MEMORY_MANAGEMENT, 0x1233, pfns[i], 0, 0);
 }

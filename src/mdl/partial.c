@@ -10,9 +10,8 @@
  * MDL_PARTIAL_HAS_BEEN_MAPPED. One that was mapped by itself carries both, and only that one releases its mapping.
  */
 
-#include "mdl/state.h"
-
-#include <string.h>
+#include "mdl/block.h"
+#include "rtl/copy.h"
 
 /* Flags that a partial MDL takes over from its source, and those that it keeps of its own. */
 enum {
@@ -31,7 +30,7 @@ static size_t part_bytes(const MDL *source, uintptr_t va, ULONG length)
 static bool fits(const struct machine *machine, const MDL *source, const MDL *target, uintptr_t va, size_t bytes)
 {
     return bytes != 0 && span_contains(mdl_va(source), source->ByteCount, va, bytes)
-        && span_pages(va, bytes) <= mdl_capacity(machine, target);
+        && span_pages(va, bytes) <= block_capacity_at(machine->mdl->blocks_base, target);
 }
 
 /*
@@ -60,7 +59,7 @@ VOID IoBuildPartialMdl(PMDL SourceMdl, PMDL TargetMdl, PVOID VirtualAddress, ULO
     TargetMdl->Process = SourceMdl->Process;
     TargetMdl->MappedSystemVa = inherited & IS_MAPPED ? (PVOID)((uintptr_t)SourceMdl->MappedSystemVa + (va - mdl_va(SourceMdl))) : NULL;
     mdl_set_flags(TargetMdl, ~(unsigned)KEPT, MDL_PARTIAL | inherited);
-    memmove(mdl_pfns(TargetMdl), mdl_pfns(SourceMdl) + skipped, span_pages(va, bytes) * sizeof(PFN_NUMBER));
+    rtl_move_words(mdl_pfns(TargetMdl), mdl_pfns(SourceMdl) + skipped, span_pages(va, bytes));
     ke_count(KE_PARTIALS_BUILT, 1);
     KE_HOOK(machine, mdl_partial_record, SourceMdl, TargetMdl);
 }

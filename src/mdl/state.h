@@ -18,7 +18,7 @@ void mdl_blocks_shutdown(struct machine *machine);
 void mdl_blocks_leave_thread(struct machine *machine);
 
 /* Bug check 0x1A/0x1233 for the first page of the MDL that could be taken away while it is mapped. */
-void mdl_require_held(const struct machine *machine, PMDL mdl);
+void mdl_require_held(struct machine *machine, PMDL mdl);
 
 /* A system mapping of the MDL was made at va, or ended. */
 void mdl_note_mapped(PMDL mdl, uintptr_t va);

@@ -204,6 +204,27 @@ _Atomic uint64_t *mm_claim_find(struct machine *machine, const struct mm_space *
     return place;
 }
 
+static bool is_covered_by(const struct mm_claim_row *row, const struct mm_space *space, uint32_t first, size_t n)
+{
+    const uint32_t nused = atomic_load_explicit(&row->nused, memory_order_relaxed);
+
+    for (uint32_t place = 0; place < nused; place++) {
+        const uint64_t word = atomic_load_explicit(&row->claims[place], memory_order_acquire);
+
+        if (covers(word, space, first) && n <= pages_of(word) - (first - first_of(word)))
+            return true;
+    }
+    return false;
+}
+
+bool mm_claim_covers(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
+{
+    for (const struct mm_claim_row *row = first_row(machine); row != NULL; row = row->next)
+        if (is_covered_by(row, space, first, n))
+            return true;
+    return false;
+}
+
 bool mm_claim_shorten(_Atomic uint64_t *claim, const struct mm_space *space, uint32_t first, size_t n, size_t passed)
 {
     uint64_t word = word_of(space, first, n);

@@ -8,6 +8,7 @@
 
 #include "mm/state.h"
 #include "mm/zones.h"
+#include "rtl/lanes.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -79,19 +80,50 @@ static struct mm_zone *zone_of_page(const struct machine *machine, uint32_t page
     return NULL;
 }
 
-bool mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *page)
+static const struct mm_zone *zone_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
 {
     const struct mm_zones *zones = machine->mm->zones;
 
-    for (unsigned i = 0; i < zones->nzones; i++) {
-        const struct mm_zone *zone = &zones->zone[i];
+    for (unsigned i = 0; i < zones->nzones; i++)
+        if (pfn - zones->zone[i].base_pfn < zones->zone[i].npages)
+            return &zones->zone[i];
+    return NULL;
+}
 
-        if (pfn - zone->base_pfn >= zone->npages)
-            continue;
+bool mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *page)
+{
+    const struct mm_zone *zone = zone_of_pfn(machine, pfn);
+
+    if (zone != NULL)
         *page = zone->first_page + index_in_zone(zone, pfn);
-        return true;
+    return zone != NULL;
+}
+
+/* From one page to the next, a number goes on by the multiplier, round the zone. */
+static size_t scattered_run(const struct mm_zone *zone, const PFN_NUMBER *pfns, size_t n)
+{
+    PFN_NUMBER next = pfns[0];
+    size_t run = 0;
+
+    while (run < n && pfns[run] == next) {
+        next = zone->base_pfn + ((next - zone->base_pfn + zone->multiplier) & zone->mask);
+        run++;
     }
-    return false;
+    return run;
+}
+
+size_t mm_run_of_pfns(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, uint32_t *page)
+{
+    const struct mm_zone *zone = zone_of_pfn(machine, pfns[0]);
+    uint32_t index;
+    size_t most;
+
+    if (zone == NULL)
+        return 0;
+    index = index_in_zone(zone, pfns[0]);
+    most = n < zone->npages - index ? n : zone->npages - index;
+    *page = zone->first_page + index;
+    return zone->scattered ? scattered_run(zone, pfns, most) : rtl_lanes->count_run(pfns, most);
 }
 
 PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page)
@@ -101,6 +133,15 @@ PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page)
     return pfn_in_zone(zone, page - zone->first_page);
 }
 
+static void store_pfns(const struct mm_zone *zone, uint32_t first, size_t n, PFN_NUMBER *pfns)
+{
+    if (!zone->scattered)
+        rtl_lanes->count_up(pfns, zone->base_pfn + first, n);
+    else
+        for (size_t i = 0; i < n; i++)
+            pfns[i] = pfn_in_zone(zone, first + (uint32_t)i);
+}
+
 void mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns)
 {
     while (npages > 0) {
@@ -108,8 +149,8 @@ void mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npage
         const uint32_t first = page - zone->first_page;
         const size_t here = npages < zone->npages - first ? npages : zone->npages - first;
 
-        for (size_t i = 0; i < here; i++)
-            *pfns++ = pfn_in_zone(zone, first + (uint32_t)i);
+        store_pfns(zone, first, here, pfns);
+        pfns += here;
         page += (uint32_t)here;
         npages -= here;
     }
@@ -129,6 +170,14 @@ PFN_NUMBER mm_highest_pfn(const struct machine *machine)
 struct mm_frame *mm_frame(const struct machine *machine, uint32_t page)
 {
     return &machine->mm->frames[page];
+}
+
+/* The eight bytes that a frame's state lies in are the upper half of its entry. */
+_Static_assert(sizeof(struct mm_frame) == 16 && offsetof(struct mm_frame, state) == 10, "count_marked looks at the state");
+
+size_t mm_frames_used(const struct machine *machine, uint32_t page, size_t n)
+{
+    return rtl_lanes->count_marked(mm_frame(machine, page), n, (uint64_t)0xFF << 16);
 }
 
 bool mm_is_io_pfn(PFN_NUMBER pfn)

@@ -64,7 +64,9 @@ struct mm_frame_want {
 bool       mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *page);
 PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page);
 void       mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns);
+size_t     mm_run_of_pfns(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, uint32_t *page);   /* pages in a row, from *page on; 0: no RAM */
 struct mm_frame *mm_frame(const struct machine *machine, uint32_t page);
+size_t     mm_frames_used(const struct machine *machine, uint32_t page, size_t n);     /* how many from the first are not free */
 PFN_NUMBER mm_highest_pfn(const struct machine *machine);
 PFN_NUMBER mm_pfn_below(uint64_t highest_pa);           /* the last page that lies wholly at or below an inclusive address */
 
@@ -122,6 +124,9 @@ enum mm_kind mm_classify(const struct machine *machine, uintptr_t va, struct mm_
 
 /* The PFN behind an address that is valid now; MM_NO_PFN when there is none. Host addresses are not touched. */
 PFN_NUMBER mm_translate(const struct machine *machine, uintptr_t va);
+
+/* Store the PFNs of the pages from va on, up to the first one that is not valid; how many were. */
+size_t mm_translate_range(const struct machine *machine, uintptr_t va, size_t npages, PFN_NUMBER *pfns);
 
 /* ---- space.c: address spaces and their page tables ---- */
 
@@ -264,6 +269,9 @@ void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npa
  * first `passed` numbers are still theirs. False: it is not so, and nothing has changed; mm_unlock_pages will do.
  */
 bool mm_unlock_range(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages, size_t passed);
+
+/* May all of these be mapped because one lock of va and the pages behind it holds them? False says nothing: ask for each. */
+bool mm_range_is_held(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages);
 
 /* Does any page have this number: RAM, a device's, or the host's? */
 bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn);

@@ -10,6 +10,7 @@
  */
 
 #include "mm/state.h"
+#include "rtl/copy.h"
 #include "rtl/lanes.h"
 
 #include <stdlib.h>
@@ -181,7 +182,7 @@ static bool lock_plain(struct machine *machine, struct mm_space *space, uint32_t
     const size_t pinned = claimed ? n : pin_pages(machine, space, first, n);
 
     if (LIKELY(pinned == n && are_plain(space, first, n, access))) {
-        memcpy(pfns, &space->pfns[first], n * sizeof(PFN_NUMBER));
+        rtl_move_words(pfns, &space->pfns[first], n);
         return true;
     }
     if (claimed)
@@ -391,6 +392,18 @@ void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npa
 }
 
 /* ---- questions ---- */
+
+bool mm_range_is_held(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages)
+{
+    struct mm_space *space;
+    uint32_t first;
+
+    classify(machine, mm_current_process(machine), va, &space);
+    if (space == NULL)
+        return false;
+    first = (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
+    return mm_claim_covers(machine, space, first, npages) && rtl_lanes->equal(pfns, &space->pfns[first], npages);
+}
 
 uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
 {

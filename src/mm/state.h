@@ -28,6 +28,9 @@ bool mm_claim(struct machine *machine, const struct mm_space *space, uint32_t fi
 /* A claim on exactly this range; NULL: there is none. */
 _Atomic uint64_t *mm_claim_find(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n);
 
+/* Does one claim cover the whole range? */
+bool mm_claim_covers(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n);
+
 /* Drop the first `passed` of its pages, which may be all. False: somebody else was faster, look for another. */
 bool mm_claim_shorten(_Atomic uint64_t *claim, const struct mm_space *space, uint32_t first, size_t n, size_t passed);
 

@@ -63,6 +63,36 @@ PFN_NUMBER mm_translate(const struct machine *machine, uintptr_t va)
     }
 }
 
+static size_t translate_window_range(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns)
+{
+    const size_t left = machine->mm->npages - page;
+    const size_t resident = mm_frames_used(machine, page, npages < left ? npages : left);
+
+    mm_pfns_of_pages(machine, page, resident, pfns);
+    return resident;
+}
+
+static size_t translate_one_by_one(const struct machine *machine, uintptr_t va, size_t npages, PFN_NUMBER *pfns)
+{
+    for (size_t i = 0; i < npages; i++) {
+        const PFN_NUMBER pfn = mm_translate(machine, va + i * HOST_PAGE_SIZE);
+
+        if (pfn == MM_NO_PFN)
+            return i;
+        pfns[i] = pfn;
+    }
+    return npages;
+}
+
+size_t mm_translate_range(const struct machine *machine, uintptr_t va, size_t npages, PFN_NUMBER *pfns)
+{
+    uint32_t page;
+
+    if (LIKELY(mm_window_page(machine, va, &page)))
+        return translate_window_range(machine, page, npages, pfns);
+    return translate_one_by_one(machine, va, npages, pfns);
+}
+
 /* ---- the routines ---- */
 
 /* The PFN behind an address that anybody may ask about: host memory counts where there is some. */

@@ -7,6 +7,7 @@
  */
 
 #include "mm/state.h"
+#include "rtl/lanes.h"
 
 void *mm_window_va(const struct machine *machine, uint32_t page)
 {
@@ -45,29 +46,18 @@ static bool is_host_pfn(PFN_NUMBER pfn)
     return pfn >= MM_HOST_PFN_BASE && pfn != MM_NO_PFN;
 }
 
-static size_t host_run(const PFN_NUMBER *pfns, size_t n, void **va)
-{
-    size_t run = 1;
-
-    *va = (void *)((pfns[0] - MM_HOST_PFN_BASE) << SPAN_PAGE_SHIFT);
-    while (run < n && pfns[run] == pfns[0] + run)
-        run++;
-    return run;
-}
-
 size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, void **va)
 {
-    uint32_t first, page;
-    size_t run = 1;
+    uint32_t first = 0;
+    size_t run;
 
     if (n == 0)
         return 0;
-    if (is_host_pfn(pfns[0]))
-        return host_run(pfns, n, va);
-    if (!mm_page_of_pfn(machine, pfns[0], &first))
-        return 0;
-    while (run < n && mm_page_of_pfn(machine, pfns[run], &page) && page == first + run)
-        run++;
+    if (is_host_pfn(pfns[0])) {
+        *va = (void *)((pfns[0] - MM_HOST_PFN_BASE) << SPAN_PAGE_SHIFT);
+        return rtl_lanes->count_run(pfns, n);
+    }
+    run = mm_run_of_pfns(machine, pfns, n, &first);
     *va = mm_window_va(machine, first);
     return run;
 }

@@ -38,7 +38,17 @@ static bool all_bytes(const _Atomic uint8_t *bytes, size_t n, uint8_t mask, uint
     return true;
 }
 
-static const struct rtl_lanes scalar = {"scalar", count_up, count_run, equal, all_bytes};
+static size_t count_marked(const void *entries, size_t n, uint64_t bits)
+{
+    const _Atomic uint64_t *words = entries;
+    size_t i = 0;
+
+    while (i < n && (atomic_load_explicit(&words[2 * i + 1], memory_order_acquire) & bits) != 0)
+        i++;
+    return i;
+}
+
+static const struct rtl_lanes scalar = {"scalar", count_up, count_run, equal, all_bytes, count_marked};
 
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #include <immintrin.h>
@@ -108,7 +118,23 @@ static AVX2 bool all_bytes_avx2(const _Atomic uint8_t *bytes, size_t n, uint8_t 
     return all_bytes(bytes + i, n - i, mask, value);
 }
 
-static const struct rtl_lanes avx2 = {"AVX2", count_up_avx2, count_run_avx2, equal_avx2, all_bytes_avx2};
+static AVX2 size_t count_marked_avx2(const void *entries, size_t n, uint64_t bits)
+{
+    const __m256i mask = _mm256_set_epi64x((long long)bits, 0, (long long)bits, 0);
+    const __m256i lower = _mm256_set_epi64x(0, -1, 0, -1);
+    const uint64_t *words = entries;
+    size_t i = 0;
+
+    for (; i + 2 <= n; i += 2) {
+        const __m256i marks = _mm256_or_si256(_mm256_and_si256(load4(words + 2 * i), mask), lower);
+
+        if (_mm256_movemask_epi8(_mm256_cmpeq_epi64(marks, _mm256_setzero_si256())) != 0)
+            break;
+    }
+    return i + count_marked(words + 2 * i, n - i, bits);
+}
+
+static const struct rtl_lanes avx2 = {"AVX2", count_up_avx2, count_run_avx2, equal_avx2, all_bytes_avx2, count_marked_avx2};
 
 /* ---- AVX-512: eight numbers, 64 bytes; what is left over goes to AVX2 ---- */
 
@@ -175,7 +201,26 @@ static AVX512 bool all_bytes_avx512(const _Atomic uint8_t *bytes, size_t n, uint
     return true;
 }
 
-static const struct rtl_lanes avx512 = {"AVX-512", count_up_avx512, count_run_avx512, equal_avx512, all_bytes_avx512};
+static AVX512 size_t count_marked_avx512(const void *entries, size_t n, uint64_t bits)
+{
+    const __m512i mask = _mm512_set1_epi64((long long)bits);
+    const uint64_t *words = entries;
+    const unsigned uppers = 0xAA;
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        unsigned marked = uppers;
+
+        for (size_t k = 0; k < 32; k += 8)
+            marked &= _mm512_test_epi64_mask(load8(words + 2 * i + k), mask);
+        if (marked != uppers)
+            break;
+    }
+    return i + count_marked(words + 2 * i, n - i, bits);
+}
+
+static const struct rtl_lanes avx512 = {
+    "AVX-512", count_up_avx512, count_run_avx512, equal_avx512, all_bytes_avx512, count_marked_avx512};
 
 size_t rtl_lanes_available(const struct rtl_lanes *available[3])
 {

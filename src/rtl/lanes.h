@@ -25,6 +25,9 @@ struct rtl_lanes {
 
     /* (bytes[i] & mask) == value for all i? */
     bool (*all_bytes)(const _Atomic uint8_t *bytes, size_t n, uint8_t mask, uint8_t value);
+
+    /* Of entries of 16 bytes, how many from the start have any of these bits in their upper eight? */
+    size_t (*count_marked)(const void *entries, size_t n, uint64_t bits);
 };
 
 /* Those that this processor can run, the best one first; the scalar ones are always the last. How many there are. */

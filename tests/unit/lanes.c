@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The vector bodies of rtl/lanes.h do what the scalar ones do, for every length around a vector and every alignment. */
+/* The vector bodies of rtl/lanes.h and rtl/copy.h do what the scalar ones do, for every length around a vector and every alignment. */
 
 #include "harness.h"
 
+#include "rtl/copy.h"
 #include "rtl/lanes.h"
 
 #include <string.h>
@@ -86,5 +87,38 @@ TEST(lanes, all_bytes__one_differs__same_as_scalar)
             scalar();
             for (size_t b = 0; b < nbodies; b++)
                 EXPECT_EQ(bodies[b]->all_bytes(bytes, n, 0x7F, 0x13), place == n);
+        }
+}
+
+/* Marks in the upper half of an entry count, up to the first entry that has none; what the lower half holds does not. */
+TEST(lanes, count_marked__one_is_not__same_as_scalar)
+{
+    uint64_t entries[2 * MOST];
+
+    for (size_t n = 0; n <= MOST; n++)
+        for (size_t place = 0; place <= n; place++) {
+            for (size_t i = 0; i < n; i++) {
+                entries[2 * i] = i % 2 == 0 ? 0 : ~(uint64_t)0;
+                entries[2 * i + 1] = i == place ? ~(uint64_t)0xFF0000 : (uint64_t)(1 + i % 5) << 16;
+            }
+            scalar();
+            for (size_t b = 0; b < nbodies; b++)
+                EXPECT_EQ(bodies[b]->count_marked(entries, n, 0xFF0000), place);
+        }
+}
+
+/* A move is memmove, whichever way the two arrays overlap. */
+TEST(copy, move_words__any_length_and_overlap__same_as_memmove)
+{
+    enum { ROOM = 64, MIDDLE = 20 };
+    uint64_t moved[ROOM], expected[ROOM];
+
+    for (size_t n = 0; n <= 20; n++)
+        for (size_t to = 0; to + n <= ROOM; to++) {
+            scalar()->count_up(moved, 500, ROOM);
+            scalar()->count_up(expected, 500, ROOM);
+            rtl_move_words(moved + to, moved + MIDDLE, n);
+            memmove(expected + to, expected + MIDDLE, n * sizeof(uint64_t));
+            EXPECT_EQ(memcmp(moved, expected, sizeof(moved)), 0);
         }
 }
