@@ -1,74 +1,29 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Claims: pins on whole ranges. A lock of any number of pages is one word, and that word is all that it writes.
- *
- *     claim   | space 8 | first page 27 | pages 28 | moving 1 |       0: an empty place
- *
- *     pins(page) = its own count + claims that cover it
- *
- * Each thread has a row of places and is the only one to fill them; any thread may empty one, by a compare and exchange.
- * A range is given up as a whole by the one that finds a claim on exactly that range: whose it was never matters, for the
- * sum is the same. Whoever meets only a part of a claim breaks it first, which moves it into the pages' own counts:
- *
- *     mark it as moving (nobody can give it up now) -> add one to each page's count -> empty the place
- *
- * So the sum is never too small. Readers look at claims first and at counts then, and may see one in both; that a page
- * which is being unlocked looks pinned for a moment longer harms nobody.
- *
- * A row is full at ROW_CLAIMS locks at a time; what comes then is counted page by page.
- */
+/* Claims, beyond what claim.h does by itself: rows, claims at other places and of other threads, breaking, sums. */
 
-#include "mm/state.h"
+#include "mm/claim.h"
 
 #include <stdlib.h>
 
-enum { ROW_CLAIMS = 64, MOST_SCANS = 64 };
+enum { MOST_SCANS = 64 };
 
-enum { PAGES_BITS = 28, FIRST_BITS = 27, PAGES_SHIFT = 1, FIRST_SHIFT = PAGES_SHIFT + PAGES_BITS, SPACE_SHIFT = FIRST_SHIFT + FIRST_BITS };
-
-#define MOVING ((uint64_t)1)
-
-_Static_assert(SPACE_SHIFT + 8 == 64 && MM_MAX_SPACES <= 256, "a claim is a word");
-
-/* Rows stay until shutdown; one whose thread has ended keeps its claims and goes to the next new thread. */
-struct mm_claim_row {
-    _Alignas(64) _Atomic uint64_t claims[ROW_CLAIMS];
-    _Atomic uint32_t              nused;        /* places from here on have never been filled. Its thread writes it, before the place */
-    atomic_bool                   owned;
-    struct mm_claim_row          *next;         /* constant once the row is in the list */
-};
-
-static _Thread_local struct {
-    uint32_t             generation;            /* of the machine that the row belongs to */
-    uint32_t             place;                 /* filled or emptied last */
-    struct mm_claim_row *row;
-} own;
+_Thread_local struct mm_claim_own mm_claim_own;
 
 /* ---- words ---- */
 
-static bool fits_a_word(uint32_t first, size_t n)
-{
-    return n != 0 && n >> PAGES_BITS == 0 && first >> FIRST_BITS == 0;
-}
-
-static uint64_t word_of(const struct mm_space *space, uint32_t first, size_t n)
-{
-    return (uint64_t)space->id << SPACE_SHIFT | (uint64_t)first << FIRST_SHIFT | (uint64_t)n << PAGES_SHIFT;
-}
-
 static uint32_t first_of(uint64_t word)
 {
-    return (uint32_t)(word >> FIRST_SHIFT) & ((1u << FIRST_BITS) - 1);
+    return (uint32_t)(word >> CLAIM_FIRST_SHIFT) & ((1u << CLAIM_FIRST_BITS) - 1);
 }
 
 static uint32_t pages_of(uint64_t word)
 {
-    return (uint32_t)(word >> PAGES_SHIFT) & ((1u << PAGES_BITS) - 1);
+    return (uint32_t)(word >> CLAIM_PAGES_SHIFT) & ((1u << CLAIM_PAGES_BITS) - 1);
 }
 
 static bool is_in(uint64_t word, const struct mm_space *space)
 {
-    return word != 0 && word >> SPACE_SHIFT == space->id;
+    return word != 0 && word >> CLAIM_SPACE_SHIFT == space->id;
 }
 
 static bool covers(uint64_t word, const struct mm_space *space, uint32_t page)
@@ -97,7 +52,7 @@ static struct mm_claim_row *make_row(struct machine *machine)
 
     if (row == NULL)
         return NULL;
-    *row = (struct mm_claim_row){.owned = true, .next = first_row(machine)};
+    *row = (struct mm_claim_row){.nused = 1, .owned = true, .next = first_row(machine)};
     while (!atomic_compare_exchange_weak(&machine->mm->claim_rows, &row->next, row))
         ;
     return row;
@@ -106,25 +61,27 @@ static struct mm_claim_row *make_row(struct machine *machine)
 /* At a thread's first lock. NULL: no memory, and no harm: pages are counted one by one. */
 static struct mm_claim_row *open_row(struct machine *machine)
 {
+    struct mm_claim_own *own = &mm_claim_own;
+
     ke_self();                                  /* so that thread_exit sees the thread */
-    own.row = adopt_row(machine);
-    if (own.row == NULL)
-        own.row = make_row(machine);
-    own.generation = own.row == NULL ? 0 : machine->generation;
-    own.place = 0;
-    return own.row;
+    own->row = adopt_row(machine);
+    if (own->row == NULL)
+        own->row = make_row(machine);
+    own->generation = own->row == NULL ? 0 : machine->generation;
+    own->place = 0;
+    return own->row;
 }
 
 static struct mm_claim_row *own_row(struct machine *machine)
 {
-    return LIKELY(own.generation == machine->generation) ? own.row : open_row(machine);
+    return mm_claim_own.generation == machine->generation ? mm_claim_own.row : open_row(machine);
 }
 
 void mm_claims_leave_thread(struct machine *machine)
 {
-    if (own.generation == machine->generation)
-        atomic_store_explicit(&own.row->owned, false, memory_order_release);
-    own.generation = 0;
+    if (mm_claim_own.generation == machine->generation)
+        atomic_store_explicit(&mm_claim_own.row->owned, false, memory_order_release);
+    mm_claim_own.generation = 0;
 }
 
 void mm_claims_shutdown(struct machine *machine)
@@ -139,30 +96,27 @@ void mm_claims_shutdown(struct machine *machine)
 
 /* ---- making and giving up ---- */
 
-static uint64_t at(const struct mm_claim_row *row, uint32_t place)
-{
-    return atomic_load_explicit(&row->claims[place], memory_order_relaxed);
-}
-
 static bool find_place(struct mm_claim_row *row, uint32_t *place)
 {
-    for (*place = 0; *place < ROW_CLAIMS; ++*place)
-        if (at(row, *place) == 0)
+    for (uint32_t i = 0; i < CLAIMS_IN_ROW; i++)
+        if (claim_at(row, i) == 0) {
+            *place = i;
             return true;
+        }
     return false;
 }
 
-bool mm_claim(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
+bool mm_claim_elsewhere(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
 {
     struct mm_claim_row *row = own_row(machine);
+    uint32_t place;
 
-    if (UNLIKELY(row == NULL || !fits_a_word(first, n)))
+    if (row == NULL || !claim_fits(first, n) || !find_place(row, &place))
         return false;
-    if (at(row, own.place) != 0 && !find_place(row, &own.place))
-        return false;
-    if (own.place >= atomic_load_explicit(&row->nused, memory_order_relaxed))
-        atomic_store_explicit(&row->nused, own.place + 1, memory_order_relaxed);
-    atomic_exchange(&row->claims[own.place], word_of(space, first, n));
+    if (place >= atomic_load_explicit(&row->nused, memory_order_relaxed))
+        atomic_store_explicit(&row->nused, place + 1, memory_order_relaxed);
+    atomic_exchange(&row->claims[place], claim_word(space, first, n));
+    mm_claim_own.place = place;
     return true;
 }
 
@@ -171,7 +125,7 @@ static _Atomic uint64_t *find_in_row(struct mm_claim_row *row, uint64_t word)
     const uint32_t nused = atomic_load_explicit(&row->nused, memory_order_relaxed);
 
     for (uint32_t place = 0; place < nused; place++)
-        if (at(row, place) == word)
+        if (claim_at(row, place) == word)
             return &row->claims[place];
     return NULL;
 }
@@ -187,20 +141,18 @@ static _Atomic uint64_t *find_in_other_rows(const struct machine *machine, uint6
     return NULL;
 }
 
-_Atomic uint64_t *mm_claim_find(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
+_Atomic uint64_t *mm_claim_find_elsewhere(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
 {
-    const uint64_t word = word_of(space, first, n);
+    const uint64_t word = claim_word(space, first, n);
     struct mm_claim_row *row = own_row(machine);
     _Atomic uint64_t *place;
 
-    if (UNLIKELY(row == NULL || !fits_a_word(first, n)))
+    if (row == NULL || !claim_fits(first, n))
         return NULL;
-    if (LIKELY(at(row, own.place) == word))
-        return &row->claims[own.place];
     place = find_in_row(row, word);
     if (place == NULL)
         return find_in_other_rows(machine, word);
-    own.place = (uint32_t)(place - row->claims);
+    mm_claim_own.place = (uint32_t)(place - row->claims);
     return place;
 }
 
@@ -225,20 +177,12 @@ bool mm_claim_covers(struct machine *machine, const struct mm_space *space, uint
     return false;
 }
 
-bool mm_claim_shorten(_Atomic uint64_t *claim, const struct mm_space *space, uint32_t first, size_t n, size_t passed)
-{
-    uint64_t word = word_of(space, first, n);
-    const uint64_t rest = passed == n ? 0 : word_of(space, first + (uint32_t)passed, n - passed);
-
-    return atomic_compare_exchange_strong(claim, &word, rest);
-}
-
 /* ---- breaking ---- */
 
 /* Move one claim that covers the page into the counts. False: its owner was faster. */
 static bool break_locked(struct mm_space *space, _Atomic uint64_t *claim, uint64_t word)
 {
-    if (!atomic_compare_exchange_strong(claim, &word, word | MOVING))
+    if (!atomic_compare_exchange_strong(claim, &word, word | CLAIM_MOVING))
         return false;
     for (uint32_t i = 0; i < pages_of(word); i++)
         atomic_fetch_add(&space->pins[first_of(word) + i], 1);
@@ -248,7 +192,7 @@ static bool break_locked(struct mm_space *space, _Atomic uint64_t *claim, uint64
 
 static bool break_in_row_locked(struct mm_space *space, struct mm_claim_row *row, uint32_t page)
 {
-    for (uint32_t place = 0; place < ROW_CLAIMS; place++) {
+    for (uint32_t place = 0; place < CLAIMS_IN_ROW; place++) {
         const uint64_t word = atomic_load(&row->claims[place]);
 
         if (covers(word, space, page) && break_locked(space, &row->claims[place], word))

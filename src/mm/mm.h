@@ -290,7 +290,7 @@ struct _EPROCESS {
     bool             initial;
 };
 
-PEPROCESS mm_current_process(struct machine *machine);
+static inline PEPROCESS mm_current_process(const struct machine *machine);
 struct mm_space *mm_current_space(struct machine *machine);
 
 /* ---- pool.c ---- */
@@ -341,6 +341,16 @@ struct mm_state {
     _Atomic(struct mm_claim_row *) claim_rows;          /* a list that only grows */
     struct host_mutex claims_lock;      /* held while a claim is broken */
 };
+
+/* The one that the calling thread is attached to, or the one that the machine booted with. */
+static inline PEPROCESS mm_current_process(const struct machine *machine)
+{
+    const struct ke_thread *self = ke_self();
+
+    if (LIKELY(self->process == NULL) || self->process_generation != machine->generation)
+        return machine->mm->initial_process;
+    return self->process;
+}
 
 extern const struct ke_floor mm_floor;
 

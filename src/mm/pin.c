@@ -9,7 +9,7 @@
  * out not to be plainly valid is asked for again under the space's lock.
  */
 
-#include "mm/state.h"
+#include "mm/claim.h"
 #include "rtl/copy.h"
 #include "rtl/lanes.h"
 
@@ -168,7 +168,7 @@ static bool are_plain(const struct mm_space *space, uint32_t first, size_t n, ui
 {
     const uint8_t plain = access | MM_USED | MM_RESIDENT;
 
-    return rtl_lanes->all_bytes(&space->attrs[first], n, plain | MM_ALIAS | MM_GUARD | MM_ZOMBIE, plain);
+    return rtl_all_bytes(&space->attrs[first], n, plain | MM_ALIAS | MM_GUARD | MM_ZOMBIE, plain);
 }
 
 /*
@@ -377,7 +377,7 @@ bool mm_unlock_range(struct machine *machine, uintptr_t va, const PFN_NUMBER *pf
         return false;
     first = (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
     claim = mm_claim_find(machine, space, first, npages);
-    if (claim == NULL || !rtl_lanes->equal(pfns, &space->pfns[first], passed)
+    if (claim == NULL || !rtl_equal(pfns, &space->pfns[first], passed)
         || !mm_claim_shorten(claim, space, first, npages, passed))
         return false;
     reap_if_zombie(machine, space, first);
@@ -402,7 +402,7 @@ bool mm_range_is_held(struct machine *machine, uintptr_t va, const PFN_NUMBER *p
     if (space == NULL)
         return false;
     first = (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
-    return mm_claim_covers(machine, space, first, npages) && rtl_lanes->equal(pfns, &space->pfns[first], npages);
+    return mm_claim_covers(machine, space, first, npages) && rtl_equal(pfns, &space->pfns[first], npages);
 }
 
 uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn)

@@ -40,15 +40,6 @@ void mm_process_free(struct machine *machine, PEPROCESS process)
 
 /* ---- the current process ---- */
 
-PEPROCESS mm_current_process(struct machine *machine)
-{
-    const struct ke_thread *self = ke_self();
-
-    if (self->process == NULL || self->process_generation != machine->generation)
-        return machine->mm->initial_process;
-    return self->process;
-}
-
 struct mm_space *mm_current_space(struct machine *machine)
 {
     return mm_current_process(machine)->space;

@@ -20,19 +20,10 @@ void             mm_spaces_forget(struct machine *machine);             /* at sh
 struct mm_space *mm_space_by_id(const struct machine *machine, uint16_t id);
 uint64_t         mm_space_pins(struct mm_space *space);                 /* held on all its pages */
 
-/* ---- claim.c: pins on ranges ---- */
-
-/* Pin a range as a whole, by one word. False: nothing was done, count its pages one by one. */
-bool mm_claim(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n);
-
-/* A claim on exactly this range; NULL: there is none. */
-_Atomic uint64_t *mm_claim_find(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n);
+/* ---- claim.c: pins on ranges; claim.h has how they are made ---- */
 
 /* Does one claim cover the whole range? */
 bool mm_claim_covers(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n);
-
-/* Drop the first `passed` of its pages, which may be all. False: somebody else was faster, look for another. */
-bool mm_claim_shorten(_Atomic uint64_t *claim, const struct mm_space *space, uint32_t first, size_t n, size_t passed);
 
 /* See that the page's own count is not zero: move a claim into the counts of its pages. False: the page is not pinned. */
 bool mm_claim_break(struct machine *machine, struct mm_space *space, uint32_t page);

@@ -8,6 +8,7 @@
 #ifndef PINION_RTL_LANES_H
 #define PINION_RTL_LANES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,5 +36,28 @@ size_t rtl_lanes_available(const struct rtl_lanes *available[3]);
 
 /* The best of them. */
 extern const struct rtl_lanes *rtl_lanes;
+
+/* As the bodies of these names; few entries are looked at right here. */
+static inline bool rtl_equal(const uint64_t *a, const uint64_t *b, size_t n)
+{
+    uint64_t differ = 0;
+
+    if (n > 4)
+        return rtl_lanes->equal(a, b, n);
+    for (size_t i = 0; i < n; i++)
+        differ |= a[i] ^ b[i];
+    return differ == 0;
+}
+
+static inline bool rtl_all_bytes(const _Atomic uint8_t *bytes, size_t n, uint8_t mask, uint8_t value)
+{
+    unsigned differ = 0;
+
+    if (n > 4)
+        return rtl_lanes->all_bytes(bytes, n, mask, value);
+    for (size_t i = 0; i < n; i++)
+        differ |= (atomic_load_explicit(&bytes[i], memory_order_acquire) & mask) ^ value;
+    return differ == 0;
+}
 
 #endif
