@@ -12,8 +12,10 @@
  *
  *     mark it as moving (nobody can give it up now) -> add one to each page's count -> empty the place
  *
- * So the sum is never too small. Readers look at claims first and at counts then, and may see one in both; that a page
- * which is being unlocked looks pinned for a moment longer harms nobody.
+ * Readers look at claims first and at counts then, and may see one in both; that a page which is being unlocked looks pinned
+ * for a moment longer harms nobody. What they may miss is a pin that changes hands: equal claims stand in for each other, so
+ * one thread's pin can go on as another's newer claim, in a row that was read before. Who takes pages away cannot miss one,
+ * for it takes their attributes first and from then on no new claim stays. Who only asks reads a zero again.
  *
  * A row is full at CLAIMS_IN_ROW locks at a time; what comes then is counted page by page.
  */

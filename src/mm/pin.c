@@ -16,7 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_PINS = 0xFFFF };            /* of one page: Windows keeps them in 16 bits */
+enum {
+    MOST_PINS     = 0xFFFF,             /* of one page: Windows keeps them in 16 bits */
+    MOST_READINGS = 8,
+};
 
 /* ---- one count ---- */
 
@@ -405,6 +408,16 @@ bool mm_range_is_held(struct machine *machine, uintptr_t va, const PFN_NUMBER *p
     return mm_claim_covers(machine, space, first, npages) && rtl_equal(pfns, &space->pfns[first], npages);
 }
 
+/* A zero is read again: claim.h says what one reading can miss. */
+static uint32_t pins_of_space_page(const struct machine *machine, const struct mm_space *space, uint32_t page)
+{
+    uint64_t pins = 0;
+
+    for (int reading = 0; reading < MOST_READINGS && pins == 0; reading++)
+        pins = mm_space_pins_on(machine, space, page, 1);
+    return (uint32_t)pins;
+}
+
 uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
 {
     const struct mm_frame *frame;
@@ -415,7 +428,7 @@ uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
     frame = mm_frame(machine, page);
     if (atomic_load(&frame->state) != MM_FRAME_SPACE)
         return atomic_load(&frame->pins);
-    return (uint32_t)mm_space_pins_on(machine, mm_space_by_id(machine, frame->owner_space), frame->owner_page, 1);
+    return pins_of_space_page(machine, mm_space_by_id(machine, frame->owner_space), frame->owner_page);
 }
 
 bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn)
