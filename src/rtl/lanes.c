@@ -145,6 +145,14 @@ static AVX512 __m512i load8(const void *at)
     return _mm512_loadu_si512(at);
 }
 
+/* The first n of eight, or all of them. */
+static __mmask8 first_lanes(size_t n)
+{
+    const unsigned all = 0xFF;
+
+    return (__mmask8)(n >= 8 ? all : all >> (8 - n));
+}
+
 static AVX512 void count_up_avx512(uint64_t *out, uint64_t first, size_t n)
 {
     const __m512i eight = _mm512_set1_epi64(8);
@@ -156,7 +164,7 @@ static AVX512 void count_up_avx512(uint64_t *out, uint64_t first, size_t n)
         next = _mm512_add_epi64(next, eight);
     }
     if (i < n)
-        _mm512_mask_storeu_epi64(&out[i], (__mmask8)((1u << (n - i)) - 1), next);
+        _mm512_mask_storeu_epi64(&out[i], first_lanes(n - i), next);
 }
 
 static AVX512 size_t count_run_avx512(const uint64_t *p, size_t n)
@@ -180,7 +188,7 @@ static AVX512 bool equal_avx512(const uint64_t *a, const uint64_t *b, size_t n)
         differ = _mm512_or_si512(differ, _mm512_xor_si512(load8(a + i + 8), load8(b + i + 8)));
     }
     for (; i < n; i += 8) {
-        const __mmask8 lanes = n - i >= 8 ? 0xFF : (__mmask8)((1u << (n - i)) - 1);
+        const __mmask8 lanes = first_lanes(n - i);
 
         differ = _mm512_or_si512(differ, _mm512_xor_si512(_mm512_maskz_loadu_epi64(lanes, a + i), _mm512_maskz_loadu_epi64(lanes, b + i)));
     }
