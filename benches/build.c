@@ -64,20 +64,31 @@ static void prepare(struct pool_buffer *buffer, size_t npages)
     buffer->numbers = bench_copy_target(NULL, npages * sizeof(PFN_NUMBER));
 }
 
+static void release(struct pool_buffer *buffer)
+{
+    ExFreePool(MmGetMdlVirtualAddress(buffer->mdl));
+    IoFreeMdl(buffer->mdl);
+}
+
 int main(int argc, char **argv)
 {
     static struct pool_buffer one, sixteen, large, huge;
+    struct pool_buffer *const all[] = {&one, &sixteen, &large, &huge};
     const struct bench_case cases[] = {
         {"4", "describe nonpaged pool, 1 page", "AVX2 iota", 1.3, 3, build, number, is_built, &one, NULL},
         {"4", "describe nonpaged pool, 16 pages", "AVX2 iota", 1.3, 3, build, number, is_built, &sixteen, NULL},
         {"4", "describe nonpaged pool, 256 pages", "AVX2 iota", 1.3, 3, build, number, is_built, &large, NULL},
         {"4", "describe nonpaged pool, 16384 pages", "AVX2 iota", 1.3, 3, build, number, is_built, &huge, NULL},
     };
+    int code;
 
     pinion_boot("verifier=off:layout=linear");
     prepare(&one, 1);
     prepare(&sixteen, 16);
     prepare(&large, 256);
     prepare(&huge, 16384);
-    return bench_run(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+    code = bench_run(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        release(all[i]);
+    return code;
 }
