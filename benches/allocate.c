@@ -137,6 +137,7 @@ int main(int argc, char **argv)
         {"1", "allocate + free an MDL, 16 pages", "TLS list + header", 2, 0, allocate_and_free, pop_and_push, is_allocated, &sixteen, NULL},
         {"1b", "allocate + free an MDL, 256 pages", "malloc + free", 0.25, 0, allocate_and_free, malloc_and_free, is_allocated, &large, NULL},
         {"1b", "allocate + free an MDL, 16384 pages", "malloc + free", 0.5, 0, allocate_and_free, malloc_and_free, is_allocated, &huge, NULL},
+        {"1c", "(control: two threads that share nothing)", "one thread", 1.15, 0, pop_and_push, pop_and_push, is_allocated, &sixteen, &sixteen},
         {"1c", "the same, 16 pages, two threads at once", "one thread", 1.15, 0, allocate_and_free, allocate_and_free, is_allocated, &sixteen, &sixteen},
 #if BENCH_DPDK
         {"1", "allocate + free an MDL, 16 pages", "rte_mempool get + put", 1.1, 0, allocate_and_free, get_and_put, is_allocated, &sixteen, NULL},
