@@ -13,8 +13,8 @@ static const struct {
     int         subcode;                /* -1: the code has none */
     const char *slug, *what, *advice;
 } rules[VF_RULES] = {
-#define VF_STOP(rule, code, subcode, what, advice) [VF_##rule] = {code, subcode, NULL, what, advice},
-#define VF_WARNING(rule, slug, what, advice) [VF_##rule] = {0, -1, slug, what, advice},
+#define VF_STOP(rule, code, subcode, what, advice, parameters, page) [VF_##rule] = {code, subcode, NULL, what, advice},
+#define VF_WARNING(rule, slug, what, advice, page) [VF_##rule] = {0, -1, slug, what, advice},
 #include "verifier/rules.def"
 #undef VF_STOP
 #undef VF_WARNING

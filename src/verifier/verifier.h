@@ -98,8 +98,8 @@ void vf_record_shutdown(struct vf_state *state);
 /* ---- report.c: rules and how their violation is told ---- */
 
 enum vf_rule {
-#define VF_STOP(rule, code, subcode, what, advice) VF_##rule,
-#define VF_WARNING(rule, slug, what, advice) VF_##rule,
+#define VF_STOP(rule, code, subcode, what, advice, parameters, page) VF_##rule,
+#define VF_WARNING(rule, slug, what, advice, page) VF_##rule,
 #include "verifier/rules.def"
 #undef VF_STOP
 #undef VF_WARNING

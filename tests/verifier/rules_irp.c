@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT */
+/* The twins of the rules for IRPs: how they are sent, completed and freed, and what requests are built from. */
+
+#include "rules.h"
+
+#include "../contract/io_stack.h"
+
+static NTSTATUS free_irp(PDEVICE_OBJECT device, PIRP irp, PVOID context)
+{
+    UNREFERENCED_PARAMETER(device);
+    UNREFERENCED_PARAMETER(context);
+    IoFreeIrp(irp);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+/* A read whose completion routine frees it. */
+static PIRP new_read(void)
+{
+    PIRP irp = IoAllocateIrp(1, FALSE);
+
+    IoGetNextIrpStackLocation(irp)->MajorFunction = IRP_MJ_READ;
+    IoSetCompletionRoutine(irp, free_irp, NULL, TRUE, TRUE, TRUE);
+    return irp;
+}
+
+static struct layer lower;
+
+static PDEVICE_OBJECT device_that(NTSTATUS (*dispatch)(struct layer *, PIRP))
+{
+    layer_create(&lower, 0, dispatch);
+    return lower.device;
+}
+
+/* ---- IoFreeIrp -------------------------------------------------------------------------------------------------- */
+
+RULE_BAD(IRP_FREE_OF_NONE)
+{
+    PIRP irp = IoAllocateIrp(1, FALSE);
+
+    IoFreeIrp(irp);
+    PARAMETERS(p(irp), 0, 0);
+    IoFreeIrp(irp);
+}
+
+RULE_GOOD(IRP_FREE_OF_NONE)
+{
+    PIRP irp = IoAllocateIrp(1, FALSE);
+
+    IoFreeIrp(irp);
+}
+
+RULE_BAD(IRP_FREE_OF_THREADS)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    IO_STATUS_BLOCK outcome;
+    KEVENT event;
+    PIRP irp;
+
+    KeInitializeEvent(&event, NotificationEvent, FALSE);
+    irp = IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &event, &outcome);
+    PARAMETERS(p(irp), 0, 0);
+    IoFreeIrp(irp);
+}
+
+RULE_GOOD(IRP_FREE_OF_THREADS)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    IO_STATUS_BLOCK outcome;
+    KEVENT event;
+    PIRP irp;
+
+    KeInitializeEvent(&event, NotificationEvent, FALSE);
+    irp = IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &event, &outcome);
+    if (IoCallDriver(device, irp) == STATUS_PENDING)
+        KeWaitForSingleObject(&event, Executive, KernelMode, FALSE, NULL);
+    layer_destroy(&lower);
+}
+
+/* ---- IoCallDriver ----------------------------------------------------------------------------------------------- */
+
+RULE_BAD(IRP_INVALID)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    static IRP never_initialised;
+
+    PARAMETERS(p(&never_initialised), 0, 0);
+    IoCallDriver(device, &never_initialised);
+}
+
+RULE_GOOD(IRP_INVALID)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+
+    IoCallDriver(device, new_read());
+    layer_destroy(&lower);
+}
+
+RULE_BAD(IRP_NO_DEVICE)
+{
+    PARAMETERS(0, 0, 0);
+    IoCallDriver(NULL, new_read());
+}
+
+RULE_GOOD(IRP_NO_DEVICE)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+
+    IoCallDriver(device, new_read());
+    layer_destroy(&lower);
+}
+
+RULE_BAD(IRP_CALL_IRQL)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    PIRP irp = new_read();
+    KIRQL irql;
+
+    KeRaiseIrql(TOO_HIGH, &irql);
+    PARAMETERS(TOO_HIGH, p(irp), 0);
+    IoCallDriver(device, irp);
+}
+
+RULE_GOOD(IRP_CALL_IRQL)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    KIRQL irql;
+
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    IoCallDriver(device, new_read());
+    KeLowerIrql(irql);
+    layer_destroy(&lower);
+}
+
+static NTSTATUS raise_and_forget(struct layer *layer, PIRP irp)
+{
+    KIRQL irql;
+
+    UNREFERENCED_PARAMETER(layer);
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    return layer_complete(irp, STATUS_SUCCESS, 0);
+}
+
+static NTSTATUS raise_and_lower(struct layer *layer, PIRP irp)
+{
+    KIRQL irql;
+
+    UNREFERENCED_PARAMETER(layer);
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    KeLowerIrql(irql);
+    return layer_complete(irp, STATUS_SUCCESS, 0);
+}
+
+RULE_BAD(IRP_DISPATCH_IRQL)
+{
+    PDEVICE_OBJECT device = device_that(raise_and_forget);
+
+    PARAMETERS(p(device), PASSIVE_LEVEL, DISPATCH_LEVEL);
+    IoCallDriver(device, new_read());
+}
+
+RULE_GOOD(IRP_DISPATCH_IRQL)
+{
+    PDEVICE_OBJECT device = device_that(raise_and_lower);
+
+    IoCallDriver(device, new_read());
+    layer_destroy(&lower);
+}
+
+/* ---- IoCompleteRequest ------------------------------------------------------------------------------------------ */
+
+RULE_BAD(IRP_COMPLETE_PENDING)
+{
+    PIRP irp;
+
+    IoCallDriver(device_that(hold), new_read());
+    irp = lower.held;
+    irp->IoStatus.Status = STATUS_PENDING;
+    PARAMETERS(STATUS_PENDING, p(irp), 0);
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+}
+
+RULE_GOOD(IRP_COMPLETE_PENDING)
+{
+    PIRP irp;
+
+    IoCallDriver(device_that(hold), new_read());
+    irp = lower.held;
+    irp->IoStatus.Status = STATUS_SUCCESS;
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+    layer_destroy(&lower);
+}
+
+static VOID cancel(PDEVICE_OBJECT device, PIRP irp)
+{
+    UNREFERENCED_PARAMETER(device);
+    UNREFERENCED_PARAMETER(irp);
+}
+
+RULE_BAD(IRP_COMPLETE_CANCEL)
+{
+    PIRP irp;
+
+    IoCallDriver(device_that(hold), new_read());
+    irp = lower.held;
+    IoSetCancelRoutine(irp, cancel);
+    irp->IoStatus.Status = STATUS_SUCCESS;
+    PARAMETERS((uintptr_t)cancel, p(irp), 0);
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+}
+
+RULE_GOOD(IRP_COMPLETE_CANCEL)
+{
+    PIRP irp;
+
+    IoCallDriver(device_that(hold), new_read());
+    irp = lower.held;
+    IoSetCancelRoutine(irp, cancel);
+    irp->IoStatus.Status = STATUS_SUCCESS;
+    IoSetCancelRoutine(irp, NULL);
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+    layer_destroy(&lower);
+}
+
+RULE_BAD(IRP_COMPLETE_IRQL)
+{
+    PIRP irp;
+    KIRQL irql;
+
+    IoCallDriver(device_that(hold), new_read());
+    irp = lower.held;
+    irp->IoStatus.Status = STATUS_SUCCESS;
+    KeRaiseIrql(TOO_HIGH, &irql);
+    PARAMETERS(TOO_HIGH, p(irp), 0);
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+}
+
+RULE_GOOD(IRP_COMPLETE_IRQL)
+{
+    PIRP irp;
+    KIRQL irql;
+
+    IoCallDriver(device_that(hold), new_read());
+    irp = lower.held;
+    irp->IoStatus.Status = STATUS_SUCCESS;
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+    KeLowerIrql(irql);
+    layer_destroy(&lower);
+}
+
+/* ---- requests that a driver builds ------------------------------------------------------------------------------ */
+
+static const LARGE_INTEGER start;
+
+RULE_BAD(FSD_BAD_BUFFER)
+{
+    UCHAR *va = user_pages(1, PAGE_READONLY);
+    LARGE_INTEGER offset = start;
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+
+    device->Flags |= DO_DIRECT_IO;
+    PARAMETERS(p(device), IRP_MJ_READ, (uint32_t)STATUS_ACCESS_VIOLATION);
+    IoBuildAsynchronousFsdRequest(IRP_MJ_READ, device, va, PAGE_SIZE, &offset, NULL);
+}
+
+RULE_GOOD(FSD_BAD_BUFFER)
+{
+    UCHAR *va = user_pages(1, PAGE_READWRITE);
+    LARGE_INTEGER offset = start;
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    PIRP irp;
+
+    device->Flags |= DO_DIRECT_IO;
+    irp = IoBuildAsynchronousFsdRequest(IRP_MJ_READ, device, va, PAGE_SIZE, &offset, NULL);
+    unlock_and_free(irp->MdlAddress);
+    irp->MdlAddress = NULL;
+    IoFreeIrp(irp);
+    pinion_user_free(va);
+    layer_destroy(&lower);
+}
+
+enum { CONTROL = CTL_CODE(FILE_DEVICE_UNKNOWN, 0x800, METHOD_OUT_DIRECT, FILE_ANY_ACCESS) };
+
+RULE_BAD(CONTROL_BAD_BUFFER)
+{
+    UCHAR *va = user_pages(1, PAGE_READONLY);
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    IO_STATUS_BLOCK outcome;
+    KEVENT event;
+
+    KeInitializeEvent(&event, NotificationEvent, FALSE);
+    PARAMETERS(p(device), CONTROL, (uint32_t)STATUS_ACCESS_VIOLATION);
+    IoBuildDeviceIoControlRequest(CONTROL, device, NULL, 0, va, PAGE_SIZE, FALSE, &event, &outcome);
+}
+
+RULE_GOOD(CONTROL_BAD_BUFFER)
+{
+    UCHAR *va = user_pages(1, PAGE_READWRITE);
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    IO_STATUS_BLOCK outcome;
+    KEVENT event;
+    PIRP irp;
+
+    KeInitializeEvent(&event, NotificationEvent, FALSE);
+    irp = IoBuildDeviceIoControlRequest(CONTROL, device, NULL, 0, va, PAGE_SIZE, FALSE, &event, &outcome);
+    if (IoCallDriver(device, irp) == STATUS_PENDING)
+        KeWaitForSingleObject(&event, Executive, KernelMode, FALSE, NULL);
+    pinion_user_free(va);
+    layer_destroy(&lower);
+}
+
+/*
+ * Routines with locals of a size that is usual in storage drivers. A smaller frame could lie under the frames of the completion
+ * itself, where nothing tells a local that is gone from one that is in use.
+ */
+enum { WORK_BYTES = 16384 };
+
+static KEVENT global_event;
+static IO_STATUS_BLOCK global_outcome;
+
+__attribute__((noinline)) static void send_and_leave_status_block(PDEVICE_OBJECT device)
+{
+    struct {
+        IO_STATUS_BLOCK outcome;
+        UCHAR work[WORK_BYTES];
+    } local;
+
+    KeInitializeEvent(&global_event, NotificationEvent, FALSE);
+    PARAMETERS(p(&local.outcome), 0, 0);
+    IoCallDriver(device, IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &global_event, &local.outcome));
+}
+
+RULE_BAD(IRP_STATUS_BLOCK_GONE)
+{
+    send_and_leave_status_block(device_that(hold));         /* the status block is a local of that routine */
+    layer_complete(lower.held, STATUS_SUCCESS, 0);
+}
+
+RULE_GOOD(IRP_STATUS_BLOCK_GONE)
+{
+    PDEVICE_OBJECT device = device_that(hold);
+
+    KeInitializeEvent(&global_event, NotificationEvent, FALSE);
+    IoCallDriver(device, IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &global_event, &global_outcome));
+    layer_complete(lower.held, STATUS_SUCCESS, 0);
+    KeWaitForSingleObject(&global_event, Executive, KernelMode, FALSE, NULL);
+    layer_destroy(&lower);
+}
+
+__attribute__((noinline)) static void send_and_leave_event(PDEVICE_OBJECT device)
+{
+    struct {
+        KEVENT event;
+        UCHAR work[WORK_BYTES];
+    } local;
+
+    KeInitializeEvent(&local.event, NotificationEvent, FALSE);
+    PARAMETERS(p(&local.event), 0, 0);
+    IoCallDriver(device, IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &local.event, &global_outcome));
+}
+
+RULE_BAD(IRP_EVENT_GONE)
+{
+    send_and_leave_event(device_that(hold));                /* the event is a local of that routine */
+    layer_complete(lower.held, STATUS_SUCCESS, 0);
+}
+
+RULE_GOOD(IRP_EVENT_GONE)
+{
+    PDEVICE_OBJECT device = device_that(hold);
+    KEVENT event;
+
+    KeInitializeEvent(&event, NotificationEvent, FALSE);
+    IoCallDriver(device, IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &event, &global_outcome));
+    layer_complete(lower.held, STATUS_SUCCESS, 0);
+    KeWaitForSingleObject(&event, Executive, KernelMode, FALSE, NULL);
+    layer_destroy(&lower);
+}
