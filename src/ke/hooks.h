@@ -44,6 +44,7 @@ struct ke_hooks {
     void (*mdl_allocate_record)(struct ke_site site, PMDL mdl, PMDL replaced);      /* `replaced`: was the head of the IRP's chain */
     void (*mdl_free_check)(struct ke_site site, PMDL mdl);
     void (*mdl_free_record)(struct ke_site site, PMDL mdl);
+    void (*mdl_destroy_record)(struct ke_site site, PMDL mdl);          /* freed by a floor that made it, not by IoFreeMdl */
     void (*mdl_partial_check)(struct ke_site site, PMDL source, PMDL target, PVOID va, ULONG length);
     void (*mdl_partial_record)(struct ke_site site, PMDL source, PMDL target);
     void (*mdl_build_check)(struct ke_site site, PMDL mdl);
@@ -64,7 +65,7 @@ struct ke_hooks {
     void (*mdl_unmap_record)(struct ke_site site, PMDL mdl, bool user);
     void (*mdl_system_address_check)(struct ke_site site, PMDL mdl);
     void (*mdl_advance_check)(struct ke_site site, PMDL mdl, ULONG bytes);
-    void (*mdl_advance_record)(struct ke_site site, PMDL mdl);
+    void (*mdl_advance_record)(struct ke_site site, PMDL mdl, size_t passed);     /* whole pages that it has let go of */
     void (*mdl_reuse_check)(struct ke_site site, PMDL mdl);
     void (*mdl_flush_check)(struct ke_site site, PMDL mdl);
 

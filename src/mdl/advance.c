@@ -67,6 +67,6 @@ NTSTATUS MmAdvanceMdl(PMDLX Mdl, ULONG NumberOfBytes)
     Mdl->ByteOffset = (ULONG)span_offset(Mdl->ByteOffset + (size_t)NumberOfBytes);
     Mdl->ByteCount -= NumberOfBytes;
     ke_count(KE_MDLS_ADVANCED, 1);
-    KE_HOOK(machine, mdl_advance_record, Mdl);
+    KE_HOOK(machine, mdl_advance_record, Mdl, passed);
     return STATUS_SUCCESS;
 }

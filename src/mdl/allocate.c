@@ -109,7 +109,7 @@ static void release(struct machine *machine, PMDL mdl)
 /* The record comes first here: afterwards there is no MDL to speak of. */
 void mdl_destroy(struct machine *machine, PMDL mdl)
 {
-    KE_HOOK(machine, mdl_free_record, mdl);
+    KE_HOOK(machine, mdl_destroy_record, mdl);
     release(machine, mdl);
 }
 

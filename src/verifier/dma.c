@@ -70,10 +70,10 @@ static bool is_held(PMDL mdl)
 
 static void require_held(struct ke_site site, PMDL mdl)
 {
-    if (mdl_block_is_ours(the(), mdl) && !mdl_block_is_live(the(), mdl))
-        vf_stop(VF_USED_AFTER_FREE, about(site, mdl), address(mdl), 0, site.ip, 0);
+    vf_require_alive(site, mdl);
     if (!is_held(mdl))
         vf_stop(VF_DMA_NOT_LOCKED, about(site, mdl), address(mdl), 0, 0, 0);
+    vf_check_source(site, mdl);
 }
 
 static void require_chain_held(struct ke_site site, PMDL mdl, uint64_t bytes)
@@ -106,7 +106,7 @@ static bool runs_past_last_page(const struct ke_dma_call *call)
 static void require_in_mdl(struct ke_site site, const struct ke_dma_call *call)
 {
     if (dma_offset_of(call->mdl, call->va) >= call->mdl->ByteCount)
-        vf_stop(VF_DMA_OUTSIDE, about(site, call->mdl), address(call->va), address(call->mdl), 0, 0);
+        vf_stop(VF_DMA_OUTSIDE, (struct vf_case){.site = site, .mdl = call->mdl, .va = (uintptr_t)call->va}, address(call->va), address(call->mdl), 0, 0);
 }
 
 static void transfer_check(struct ke_site site, const struct ke_dma_call *call)

@@ -36,7 +36,7 @@ static void report_left(const struct vf_mdl *entry)
     if (entry->state & VF_LOCKED)
         vf_warn(VF_LOCK_LEAK, of);
     if (entry->state & VF_ALLOCATED)
-        vf_warn(VF_MDL_LEAK, of);
+        vf_warn(entry->head_freed != NULL ? VF_CHAIN_LEAK : VF_MDL_LEAK, of);
     if (entry->state & VF_PAGES)
         vf_warn(VF_PAGES_LEAK, of);
     else if (entry->state & VF_POOL_MDL)
@@ -45,8 +45,10 @@ static void report_left(const struct vf_mdl *entry)
 
 static void check(struct machine *machine)
 {
-    if (machine->verifier != NULL)
-        vf_each(machine, report_left);
+    if (machine->verifier == NULL)
+        return;
+    vf_mark_rest_of_chains(machine);
+    vf_each(machine, report_left);
 }
 
 static void shutdown(struct machine *machine)

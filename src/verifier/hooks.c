@@ -38,12 +38,6 @@ static bool has_state(PMDL mdl, uint32_t state)
 
 /* ---- rules that many routines share ---- */
 
-static void require_alive(struct ke_site site, PMDL mdl)
-{
-    if (mdl_block_is_ours(the(), mdl) && !mdl_block_is_live(the(), mdl))
-        vf_stop(VF_USED_AFTER_FREE, about(site, mdl), address(mdl), 0, site.ip, 0);
-}
-
 static void prefer_dispatch(struct ke_site site, PMDL mdl)
 {
     if (is_above(DISPATCH_LEVEL))
@@ -95,7 +89,7 @@ static void free_check(struct ke_site site, PMDL mdl)
 
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_POOL_FREE_NONPAGED_IRQL, about(site, mdl), ke_self()->irql, NonPagedPoolNx, address(mdl), 0);
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     if (entry.state & (VF_PAGES | VF_POOL_MDL))
         vf_warn(VF_PAGES_FREED_BY_IO_FREE_MDL, about(site, mdl));
     if (((entry.state & VF_MAPPED) && !(entry.state & VF_PARTIAL)) || entry.user_mappings != 0)
@@ -106,7 +100,12 @@ static void free_check(struct ke_site site, PMDL mdl)
 
 static void free_record(struct ke_site site, PMDL mdl)
 {
-    vf_record_freed(the(), site, mdl);
+    vf_record_freed(the(), site, mdl, false);
+}
+
+static void destroy_record(struct ke_site site, PMDL mdl)
+{
+    vf_record_freed(the(), site, mdl, true);
 }
 
 /* ---- IoBuildPartialMdl, MmPrepareMdlForReuse ---- */
@@ -117,19 +116,20 @@ static void require_range(struct ke_site site, PMDL source, PMDL target, uintptr
     const size_t rest = source->ByteCount - (va - start);
 
     if (!span_contains(start, source->ByteCount, va, length != 0 ? length : 1))
-        vf_stop(VF_OUTSIDE_SOURCE, about(site, source), address(source), address(target), va, length);
+        vf_stop(VF_OUTSIDE_SOURCE, (struct vf_case){.site = site, .mdl = source, .va = va}, address(source), address(target), va, length);
     if (span_pages(va, length != 0 ? length : rest) > mdl_capacity(the(), target))
         vf_stop(VF_TARGET_TOO_SMALL, about(site, target), 0, 0, 0, 0);
 }
 
 static void partial_check(struct ke_site site, PMDL source, PMDL target, PVOID va, ULONG length)
 {
-    require_alive(site, source);
-    require_alive(site, target);
+    vf_require_alive(site, source);
+    vf_require_alive(site, target);
     prefer_dispatch(site, target);
     require_range(site, source, target, address(va), length);
     if (!is_held(source))
         vf_warn(VF_PARTIAL_OF_UNLOCKED, about(site, source));
+    vf_check_source(site, source);
     if (has_state(target, VF_LOCKED))
         vf_warn(VF_PARTIAL_OVER_LOCKED, about(site, target));
     if (has_state(target, VF_MAPPED))
@@ -138,13 +138,13 @@ static void partial_check(struct ke_site site, PMDL source, PMDL target, PVOID v
 
 static void partial_record(struct ke_site site, PMDL source, PMDL target)
 {
-    (void)source;
     vf_record(the(), site, target, VF_PARTIAL, VF_LOCKED | VF_BUILT | VF_MAPPED, VF_EVENT_PARTIAL);
+    vf_record_lineage(the(), source, target);
 }
 
 static void reuse_check(struct ke_site site, PMDL mdl)
 {
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     prefer_dispatch(site, mdl);
     if (has_state(mdl, VF_MAPPED) && !is_partial(mdl))
         vf_warn(VF_REUSE_OF_MAPPED, about(site, mdl));
@@ -154,7 +154,7 @@ static void reuse_check(struct ke_site site, PMDL mdl)
 
 static void flush_check(struct ke_site site, PMDL mdl)
 {
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     prefer_dispatch(site, mdl);
 }
 
@@ -168,13 +168,23 @@ static bool is_on_stack(uintptr_t va)
     return va >= low && va < high;
 }
 
+/* A length beyond the block is a habit; pages beyond its own are another block's, or nobody's. */
+static bool runs_past_pool_block(const MDL *mdl)
+{
+    const uintptr_t va = mdl_va(mdl);
+    struct mm_pool_block block;
+
+    return mdl->ByteCount != 0 && mm_pool_find(the(), va, &block)
+        && span_page_base(va + mdl->ByteCount - 1) > span_page_base(block.va + block.bytes - 1);
+}
+
 static void build_check(struct ke_site site, PMDL mdl)
 {
     const uintptr_t va = mdl_va(mdl);
     struct mm_space *space;
     const enum mm_kind kind = mm_classify(the(), va, &space);
 
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     prefer_dispatch(site, mdl);
     if (kind == MM_KIND_PAGED_POOL || kind == MM_KIND_PROCESS)
         vf_stop(VF_BUILD_PAGED, about(site, mdl), ke_self()->irql, address(mdl), flags_of(mdl), 0);
@@ -182,6 +192,8 @@ static void build_check(struct ke_site site, PMDL mdl)
         vf_stop(VF_BUILD_STACK, about(site, mdl), ke_self()->irql, address(mdl), va, 0);
     if (has_state(mdl, VF_LOCKED))
         vf_warn(VF_BUILD_OVER_LOCKED, about(site, mdl));
+    if (kind == MM_KIND_WINDOW && runs_past_pool_block(mdl))
+        vf_warn(VF_BUILD_PAST_BLOCK, about(site, mdl));
 }
 
 static void build_record(struct ke_site site, PMDL mdl)
@@ -211,7 +223,7 @@ static void require_lockable(struct ke_site site, PMDL mdl, enum vf_rule rule)
 {
     const unsigned forbidden = MDL_PAGES_LOCKED | MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA | MDL_IO_SPACE;
 
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     if (mdl_has(mdl, forbidden) || has_state(mdl, VF_LOCKED | VF_MAPPED))
         vf_stop(rule, about(site, mdl), address(mdl), flags_of(mdl), flags_of(mdl) & forbidden, 0);
 }
@@ -260,13 +272,22 @@ static void lock_record(struct ke_site site, PMDL mdl)
     vf_record(the(), site, mdl, VF_LOCKED, VF_PARTIAL | VF_BUILT, VF_EVENT_LOCKED);
 }
 
+/* Drivers adjust StartVa and ByteCount of an MDL that is in use; its pages are unlocked by them, so that they must be back by then. */
+static void check_unchanged(struct ke_site site, PMDL mdl)
+{
+    if (vf_lookup(the(), mdl).npages_locked != mdl_span(mdl))
+        vf_warn(VF_CHANGED_WHILE_LOCKED, about(site, mdl));
+}
+
 static void unlock_check(struct ke_site site, PMDL mdl)
 {
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_UNLOCK_IRQL, about(site, mdl), ke_self()->irql, address(mdl), 0, 0);
-    require_alive(site, mdl);
-    if (has_state(mdl, VF_LOCKED))
+    vf_require_alive(site, mdl);
+    if (has_state(mdl, VF_LOCKED)) {
+        check_unchanged(site, mdl);
         return;
+    }
     if (is_partial(mdl))
         vf_stop(VF_UNLOCK_PARTIAL, about(site, mdl), address(mdl), flags_of(mdl), MDL_PARTIAL, 0);
     if (is_built(mdl))
@@ -332,7 +353,7 @@ static void map_check(struct ke_site site, const struct ke_map_call *call)
 
     if (is_above(user ? APC_LEVEL : DISPATCH_LEVEL))
         vf_stop(user ? VF_MAP_USER_IRQL : VF_MAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl), (uint64_t)call->mode, 0);
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     if (call->bug_check_on_failure)
         vf_stop(VF_MAP_BUG_CHECK, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
     if (!user)
@@ -340,6 +361,7 @@ static void map_check(struct ke_site site, const struct ke_map_call *call)
     if (!is_held(mdl))
         vf_stop(VF_MAP_UNLOCKED, about(site, mdl), address(mdl), flags_of(mdl), MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL, 0);
     require_pages_held(site, mdl);
+    vf_check_source(site, mdl);
     if (!user)
         check_executable(site, call);
 }
@@ -351,7 +373,7 @@ static void map_obsolete_check(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mo
     if (is_above(user ? APC_LEVEL : DISPATCH_LEVEL))
         vf_stop(user ? VF_MAP_OBSOLETE_USER_IRQL : VF_MAP_OBSOLETE_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl),
                 (uint64_t)mode, 0);
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     if (!user)
         check_system_mapping(site, mdl);
     if (!is_held(mdl))
@@ -369,7 +391,7 @@ static void reserved_map_check(struct ke_site site, PMDL mdl)
 {
     if (is_above(DISPATCH_LEVEL))
         vf_warn(VF_IRQL_TOO_HIGH, about(site, mdl));
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     check_system_mapping(site, mdl);
     if (!is_held(mdl))
         vf_stop(VF_MAP_UNLOCKED, about(site, mdl), address(mdl), flags_of(mdl), MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL, 0);
@@ -383,11 +405,12 @@ static bool is_read_locked(PMDL mdl)
 
 static void map_record(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode)
 {
-    (void)va;
-    if (mode == KernelMode)
-        vf_record(the(), site, mdl, VF_MAPPED, 0, VF_EVENT_MAPPED);
-    else
+    if (mode != KernelMode) {
         vf_record_user_mapping(the(), site, mdl, true);
+        return;
+    }
+    vf_record(the(), site, mdl, VF_MAPPED, 0, VF_EVENT_MAPPED);
+    vf_record_mapped_at(the(), mdl, address(va));
 }
 
 static void unmap_check(struct ke_site site, PVOID va, PMDL mdl, bool user, bool mine)
@@ -396,7 +419,7 @@ static void unmap_check(struct ke_site site, PVOID va, PMDL mdl, bool user, bool
 
     if (is_above(user ? APC_LEVEL : DISPATCH_LEVEL))
         vf_stop(user ? VF_UNMAP_USER_IRQL : VF_UNMAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(va), address(mdl), 0);
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     if (user && !mine)
         vf_stop(VF_UNMAP_NOT_MINE, about(site, mdl), address(va), address(mdl), 0, 0);
     if (user || (entry.state & VF_MAPPED))
@@ -420,9 +443,10 @@ static void system_address_check(struct ke_site site, PMDL mdl)
         vf_warn(VF_NULL_MDL, about(site, NULL));
         return;
     }
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_MAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl), KernelMode, 0);
+    vf_check_lent_mapping(site, mdl);
 }
 
 /* ---- MmAdvanceMdl ---- */
@@ -430,8 +454,14 @@ static void system_address_check(struct ke_site site, PMDL mdl)
 static void advance_check(struct ke_site site, PMDL mdl, ULONG bytes)
 {
     (void)bytes;
-    require_alive(site, mdl);
+    vf_require_alive(site, mdl);
     prefer_dispatch(site, mdl);
+}
+
+static void advance_record(struct ke_site site, PMDL mdl, size_t passed)
+{
+    (void)site;
+    vf_record_advanced(the(), mdl, passed);
 }
 
 /* ---- pages of MmAllocatePagesForMdl and its kin ---- */
@@ -614,6 +644,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_allocate_record = allocate_record,
         .mdl_free_check = free_check,
         .mdl_free_record = free_record,
+        .mdl_destroy_record = destroy_record,
         .mdl_partial_check = partial_check,
         .mdl_partial_record = partial_record,
         .mdl_build_check = build_check,
@@ -641,6 +672,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_unmap_record = unmap_record,
         .mdl_system_address_check = system_address_check,
         .mdl_advance_check = advance_check,
+        .mdl_advance_record = advance_record,
         .mdl_reuse_check = reuse_check,
         .mdl_flush_check = flush_check,
         .contiguous_check = contiguous_check,

@@ -121,6 +121,29 @@ bool vf_lookup_freed(struct machine *machine, PMDL mdl, struct vf_mdl *out)
     return found;
 }
 
+static struct vf_hold new_hold_locked(struct vf_state *state, PMDL mdl)
+{
+    return (struct vf_hold){mdl, ++state->last_hold};
+}
+
+/* A lock and a mapping have their numbers as long as their state bits are set. */
+static void set_holds_locked(struct vf_state *state, struct vf_mdl *entry, uint32_t set, uint32_t clear)
+{
+    if (clear & (VF_LOCKED | VF_PAGES))
+        entry->hold = (struct vf_hold){0};
+    if (clear & VF_MAPPED)
+        entry->mapping = (struct vf_hold){0};
+    if (set & (VF_LOCKED | VF_PAGES)) {
+        entry->hold = new_hold_locked(state, entry->mdl);
+        entry->npages_locked = mdl_span(entry->mdl);
+        entry->advanced_to = 0;
+    }
+    if (set & VF_MAPPED)
+        entry->mapping = new_hold_locked(state, entry->mdl);
+    if ((set | clear) & VF_PARTIAL)
+        entry->source = entry->lender = (struct vf_hold){0};
+}
+
 void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t set, uint32_t clear, enum vf_event event)
 {
     struct vf_state *state = machine->verifier;
@@ -130,6 +153,7 @@ void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t 
     host_mutex_lock(&state->lock);
     entry = find_or_add_locked(state, mdl);
     entry->state = (entry->state & ~clear) | set;
+    set_holds_locked(state, entry, set, clear);
     if (where != NULL)
         entry->where[event] = where;
     if (set & (VF_ALLOCATED | VF_POOL_MDL))
@@ -156,7 +180,127 @@ void vf_record_user_mapping(struct machine *machine, struct ke_site site, PMDL m
     host_mutex_unlock(&state->lock);
 }
 
-void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl)
+void vf_record_lineage(struct machine *machine, PMDL source, PMDL target)
+{
+    struct vf_state *state = machine->verifier;
+    const struct vf_mdl *from;
+    struct vf_mdl *entry;
+
+    host_mutex_lock(&state->lock);
+    from = *find_locked(state, source);
+    entry = *find_locked(state, target);
+    if (from != NULL && entry != NULL) {
+        entry->source = from->hold.mdl != NULL ? from->hold : from->source;
+        entry->lender = from->mapping.mdl != NULL ? from->mapping : from->lender;
+    }
+    host_mutex_unlock(&state->lock);
+}
+
+static void set_mapped_at(struct vf_mdl *entry, uintptr_t va)
+{
+    entry->mapped_at = va;
+    entry->buffer_at = mdl_va(entry->mdl);
+    entry->mapped_bytes = entry->mdl->ByteCount;
+}
+
+void vf_record_mapped_at(struct machine *machine, PMDL mdl, uintptr_t va)
+{
+    struct vf_state *state = machine->verifier;
+    struct vf_mdl *entry;
+
+    host_mutex_lock(&state->lock);
+    entry = *find_locked(state, mdl);
+    if (entry != NULL) {
+        set_mapped_at(entry, va);
+        entry->lender = (struct vf_hold){0};
+    }
+    host_mutex_unlock(&state->lock);
+}
+
+void vf_record_advanced(struct machine *machine, PMDL mdl, size_t passed)
+{
+    struct vf_state *state = machine->verifier;
+    struct vf_mdl *entry;
+
+    host_mutex_lock(&state->lock);
+    entry = *find_locked(state, mdl);
+    if (entry != NULL) {
+        entry->advanced_to = (uintptr_t)mdl->StartVa;
+        entry->npages_locked -= passed;
+        set_mapped_at(entry, (uintptr_t)mdl->MappedSystemVa);
+    }
+    host_mutex_unlock(&state->lock);
+}
+
+bool vf_hold_lasts(struct machine *machine, struct vf_hold hold)
+{
+    struct vf_state *state = machine->verifier;
+    const struct vf_mdl *entry;
+    bool lasts;
+
+    if (hold.mdl == NULL)
+        return true;
+    host_mutex_lock(&state->lock);
+    entry = *find_locked(state, hold.mdl);
+    lasts = entry != NULL && (entry->hold.number == hold.number || entry->mapping.number == hold.number);
+    host_mutex_unlock(&state->lock);
+    return lasts;
+}
+
+bool vf_find_by_mapping(struct machine *machine, uintptr_t va, struct vf_mdl *out)
+{
+    struct vf_state *state = machine->verifier;
+    bool found = false;
+
+    host_mutex_lock(&state->lock);
+    for (size_t i = 0; i < state->nbuckets && !found; i++) {
+        for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL && !found; entry = entry->next) {
+            found = entry->mapping.mdl != NULL && span_contains(entry->mapped_at, entry->mapped_bytes, va, 1);
+            if (found)
+                *out = *entry;
+        }
+    }
+    host_mutex_unlock(&state->lock);
+    return found;
+}
+
+/* ---- chains ---- */
+
+static void mark_rest_locked(struct vf_state *state, struct machine *machine, const struct vf_mdl *entry)
+{
+    const struct vf_stack *head_freed = entry->head_freed;
+
+    while (head_freed != NULL && entry != NULL && mdl_block_is_live(machine, entry->mdl) && entry->mdl->Next != NULL) {
+        struct vf_mdl *next = *find_locked(state, entry->mdl->Next);
+
+        if (next == NULL || next->head_freed != NULL)
+            return;
+        next->head_freed = head_freed;
+        entry = next;
+    }
+}
+
+void vf_mark_rest_of_chains(struct machine *machine)
+{
+    struct vf_state *state = machine->verifier;
+
+    host_mutex_lock(&state->lock);
+    for (size_t i = 0; i < state->nbuckets; i++)
+        for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL; entry = entry->next)
+            mark_rest_locked(state, machine, entry);
+    host_mutex_unlock(&state->lock);
+}
+
+/* `Next` may be left set at free; who frees the next MDL as well has done nothing wrong. */
+static void mark_next_locked(struct vf_state *state, PMDL mdl, const struct vf_stack *where)
+{
+    struct vf_mdl *next = mdl->Next == NULL ? NULL : *find_locked(state, mdl->Next);
+
+    if (next != NULL)
+        next->head_freed = where;
+}
+
+void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl, bool by_system)
 {
     struct vf_state *state = machine->verifier;
     const struct vf_stack *where = vf_stack_at(machine, site);
@@ -167,6 +311,8 @@ void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl)
     freed = &state->freed[state->nfreed++ % VF_HISTORY];
     *freed = *link != NULL ? **link : (struct vf_mdl){.mdl = mdl};
     freed->where[VF_EVENT_FREED] = where;
+    freed->of_system = by_system;
+    mark_next_locked(state, mdl, where);
     if (*link != NULL)
         remove_locked(state, link);
     host_mutex_unlock(&state->lock);

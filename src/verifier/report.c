@@ -51,6 +51,19 @@ static void print_story(const struct vf_mdl *entry)
         print_stack(titles[event], entry->where[event]);
 }
 
+/* The source of a partial MDL, alive or freed, if the partial lives on its lock. */
+static void print_source(PMDL source)
+{
+    struct vf_mdl entry = vf_lookup(&ke_the_machine, source);
+
+    if (source == NULL)
+        return;
+    if (entry.state == 0)
+        vf_lookup_freed(&ke_the_machine, source, &entry);
+    fprintf(stderr, "Its source, MDL %p:\n", (void *)source);
+    print_story(&entry);
+}
+
 static void print_mdl(PMDL mdl)
 {
     struct machine *machine = &ke_the_machine;
@@ -62,6 +75,19 @@ static void print_mdl(PMDL mdl)
     }
     fprintf(stderr, "MDL %p:\n", (void *)mdl);
     print_story(&entry);
+    print_stack("the MDL in front of it in its chain was freed at", entry.head_freed);
+    print_source(entry.source.mdl);
+}
+
+/* The commonest mistake of all is to take the address where pages are mapped for the address that they are described by. */
+static void print_whose(uintptr_t va)
+{
+    struct vf_mdl entry;
+
+    if (va != 0 && vf_find_by_mapping(&ke_the_machine, va, &entry))
+        fprintf(stderr, "Address 0x%lx is where MDL %p is mapped, %lu bytes into it. MmGetMdlVirtualAddress gives 0x%lx for it, "
+                "so that 0x%lx is meant.\n", (unsigned long)va, (void *)entry.mdl, (unsigned long)(va - entry.mapped_at),
+                (unsigned long)entry.buffer_at, (unsigned long)(entry.buffer_at + (va - entry.mapped_at)));
 }
 
 void vf_report(ULONG code, const uint64_t parameters[4])
@@ -73,6 +99,7 @@ void vf_report(ULONG code, const uint64_t parameters[4])
     fprintf(stderr, "\n%s\n", rules[stop.rule].what);
     print_stack("done at", vf_stack_at(&ke_the_machine, stop.of.site));
     print_stack("made at", stop.of.made);
+    print_whose(stop.of.va);
     if (stop.of.mdl != NULL)
         print_mdl(stop.of.mdl);
     fprintf(stderr, "What to do: %s.\n", rules[stop.rule].advice);

@@ -50,6 +50,12 @@ enum vf_mdl_state {
 
 enum vf_event { VF_EVENT_ALLOCATED, VF_EVENT_LOCKED, VF_EVENT_BUILT, VF_EVENT_PARTIAL, VF_EVENT_MAPPED, VF_EVENT_FREED, VF_EVENTS };
 
+/* A lock or a mapping: which MDL has it, and its number, which no other one ever gets. All zero: none. */
+struct vf_hold {
+    PMDL     mdl;
+    uint64_t number;
+};
+
 /* One MDL. An MDL in a driver's own memory has an entry only while it holds something that must be given back. */
 struct vf_mdl {
     struct vf_mdl         *next;        /* in its bucket */
@@ -57,6 +63,16 @@ struct vf_mdl {
     uint32_t               state;       /* enum vf_mdl_state */
     uint32_t               user_mappings;
     const void            *driver;      /* whose code allocated it; NULL for the host program's */
+    struct vf_hold         hold;        /* its own lock, or the pages that it brought */
+    struct vf_hold         mapping;     /* its own system mapping */
+    struct vf_hold         source;      /* partial: whose lock keeps its pages; no MDL when that is not on record */
+    struct vf_hold         lender;      /* partial without a mapping of its own: whose mapping it shares */
+    size_t                 npages_locked;
+    uintptr_t              advanced_to; /* MmAdvanceMdl has let go of the pages below */
+    uintptr_t              mapped_at, buffer_at;        /* its own mapping, and the address that MmGetMdlVirtualAddress gave then */
+    size_t                 mapped_bytes;
+    bool                   of_system;   /* freed: by the I/O manager or another part of the system, not by IoFreeMdl */
+    const struct vf_stack *head_freed;  /* where the MDL in front of it in its chain was freed alone */
     const struct vf_stack *where[VF_EVENTS];
 };
 
@@ -68,6 +84,7 @@ struct vf_state {
     size_t            nbuckets, nentries;
     struct vf_mdl     freed[VF_HISTORY];
     size_t            nfreed;
+    uint64_t          last_hold;        /* number of the newest lock or mapping */
     struct vf_stack **stack_buckets;
     uintptr_t        *warned_sites;     /* call sites that have had their one warning */
     size_t            nwarned, warned_room;
@@ -82,7 +99,23 @@ bool vf_lookup_freed(struct machine *machine, PMDL mdl, struct vf_mdl *out);
 /* Add and remove state bits; `event` tells which stack to keep. */
 void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t set, uint32_t clear, enum vf_event event);
 void vf_record_user_mapping(struct machine *machine, struct ke_site site, PMDL mdl, bool mapped);
-void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl);
+void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl, bool by_system);
+
+/* After vf_record of a new partial MDL: whose lock and whose mapping it lives on. */
+void vf_record_lineage(struct machine *machine, PMDL source, PMDL target);
+
+/* Where its mapping lies now, and what it maps. */
+void vf_record_mapped_at(struct machine *machine, PMDL mdl, uintptr_t va);
+void vf_record_advanced(struct machine *machine, PMDL mdl, size_t passed);
+
+/* Is it still the same lock or mapping? True for none. */
+bool vf_hold_lasts(struct machine *machine, struct vf_hold hold);
+
+/* The MDL whose own system mapping an address lies in; false when it lies in none. Looks at every MDL: for reports. */
+bool vf_find_by_mapping(struct machine *machine, uintptr_t va, struct vf_mdl *out);
+
+/* Pass on, along each chain whose head was freed alone, that it was. */
+void vf_mark_rest_of_chains(struct machine *machine);
 
 /* False the second time for the same call site. */
 bool vf_first_warning_at(struct machine *machine, uintptr_t ip);
@@ -111,6 +144,7 @@ struct vf_case {
     struct ke_site site;
     PMDL           mdl;                 /* whose story is told; NULL for none */
     const struct vf_stack *made;        /* where what it is about was made; NULL: unknown */
+    uintptr_t      va;                  /* an address that is not where it should be; 0 for none: the report says whose it is */
 };
 
 /* Stop with the rule's code. Of a code with a subcode, that is parameter 1 and p1.. follow it; otherwise p1 is parameter 1. */
@@ -122,6 +156,15 @@ void vf_story_print(const char *title, const struct vf_stack *stack);
 
 /* As the hook bug_check_report: the rest of the report of a stop. */
 void vf_report(ULONG code, const uint64_t parameters[4]);
+
+/* ---- lineage.c: rules that follow an MDL back to where its pages come from ---- */
+
+/* Stops when the MDL is one of ours and was freed. */
+void vf_require_alive(struct ke_site site, PMDL mdl);
+
+/* Warn of a partial MDL whose pages are no longer locked through its source, or whose mapping has gone with the source's. */
+void vf_check_source(struct ke_site site, PMDL mdl);
+void vf_check_lent_mapping(struct ke_site site, PMDL mdl);
 
 /* ---- hooks.c ---- */
 

@@ -182,7 +182,7 @@ SILENT_TEST(io_free_mdl, free__head_of_a_chain__frees_no_other)
 }
 
 /* IoFreeMdl-05: an MDL that is freed without its chain leaves the rest behind: a leak. */
-WARN_TEST(io_free_mdl, free__only_the_head_of_a_chain__leaks_the_rest, "mdl-leak")
+WARN_TEST(io_free_mdl, free__only_the_head_of_a_chain__leaks_the_rest, "mdl-chain-leak")
 {
     const PMDL head = mdl_over(NULL, PAGE_SIZE);
 

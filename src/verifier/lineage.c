@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rules that follow an MDL back to where its pages come from.
+ *
+ *     source    locked; perhaps mapped          lock no. 7       mapping no. 9
+ *     partial   the source's pages               ^ lives on it    ^ shares it, until it is mapped by itself
+ *     partial   of the partial: the same         ^                ^
+ *
+ * Each lock and each mapping has a number of its own. A partial MDL remembers the numbers that it lives on, so that a source which
+ * was unlocked, freed, or freed and locked anew at the same address is known to be another one. What is held against a driver is
+ * the use of such a partial MDL, never that it is there: drivers keep them as containers for the next request.
+ */
+
+#include "verifier/verifier.h"
+
+static struct machine *the(void)
+{
+    return &ke_the_machine;
+}
+
+void vf_require_alive(struct ke_site site, PMDL mdl)
+{
+    struct vf_mdl freed = {0};
+
+    if (!mdl_block_is_ours(the(), mdl) || mdl_block_is_live(the(), mdl))
+        return;
+    vf_lookup_freed(the(), mdl, &freed);
+    vf_stop(freed.of_system ? VF_USED_AFTER_COMPLETION : VF_USED_AFTER_FREE, (struct vf_case){.site = site, .mdl = mdl}, (uintptr_t)mdl, 0,
+            site.ip, 0);
+}
+
+void vf_check_source(struct ke_site site, PMDL mdl)
+{
+    const struct vf_mdl entry = vf_lookup(the(), mdl);
+    const struct vf_case of = {.site = site, .mdl = mdl};
+
+    if (entry.source.mdl == NULL)
+        return;
+    if (!vf_hold_lasts(the(), entry.source))
+        vf_warn(VF_PARTIAL_OUTLIVES_SOURCE, of);
+    else if (vf_lookup(the(), entry.source.mdl).advanced_to > (uintptr_t)mdl->StartVa)
+        vf_warn(VF_PARTIAL_PASSED_BY_ADVANCE, of);
+}
+
+void vf_check_lent_mapping(struct ke_site site, PMDL mdl)
+{
+    const struct vf_mdl entry = vf_lookup(the(), mdl);
+
+    if (!vf_hold_lasts(the(), entry.lender))
+        vf_warn(VF_PARTIAL_OUTLIVES_MAPPING, (struct vf_case){.site = site, .mdl = mdl});
+}
