@@ -9,7 +9,7 @@
  *   truth     what the bytes of the file must be: the file itself, or what this run wrote there
  *
  * Files, top to bottom: main.c and options.c (the command line), run.c (set-up and tear-down), driver.c (the shared
- * object), load.c (requests), check.c (what came back), report.c and progress.c (what the user sees).
+ * object), load.c (requests), check.c (what came back), report.c and progress.c (what the user sees). explain.c tells the verifier's rules.
  */
 #ifndef PINION_CLI_H
 #define PINION_CLI_H
@@ -54,6 +54,12 @@ struct cli_options {
 /* The arguments behind `pinion run`. False: *code is the exit code, and what there was to say has been said. */
 bool options_parse(int argc, char **argv, struct cli_options *options, int *code);
 void options_help(void);
+
+/* ---- explain.c ---- */
+
+/* `pinion explain`: the arguments behind it; the exit code. */
+int  explain_main(int argc, char **argv);
+void explain_help(void);
 
 /* One line "pinion: ..." on stderr; the result is `code`. */
 int cli_complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -132,6 +132,10 @@ size_t host_stack_walk(uintptr_t ip, uintptr_t frame, uintptr_t *pcs, size_t max
 /* "function (file:line)" for an address, or "module+0x1234" where nothing better is known. */
 void host_symbol(uintptr_t pc, char *text, size_t bytes);
 
+/* The calling thread names many: what it takes to find names is read once between these two, which nest. */
+void host_symbols_begin(void);
+void host_symbols_end(void);
+
 /* ---- file.c: the file or block device behind a disk ---- */
 
 struct host_file {

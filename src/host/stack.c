@@ -131,13 +131,28 @@ static void symbol_from_loader(uintptr_t pc, char *text, size_t bytes)
         snprintf(text, bytes, "%s+0x%lx", base_name(info.dli_fname), (unsigned long)(pc - (uintptr_t)info.dli_fbase));
 }
 
+static _Thread_local struct {
+    unsigned depth;
+    Dwfl    *dwfl;                      /* NULL: it could not be read */
+} symbols;
+
+void host_symbols_begin(void)
+{
+    if (symbols.depth++ == 0)
+        symbols.dwfl = open_dwfl();
+}
+
+void host_symbols_end(void)
+{
+    if (--symbols.depth == 0 && symbols.dwfl != NULL)
+        dwfl_end(symbols.dwfl);
+}
+
 /* A return address belongs to the call before it, so the byte before it is the one that is named. */
 void host_symbol(uintptr_t pc, char *text, size_t bytes)
 {
-    Dwfl *dwfl = open_dwfl();
-
-    if (dwfl == NULL || !symbol_from_dwarf(dwfl, pc - 1, text, bytes))
+    host_symbols_begin();
+    if (symbols.dwfl == NULL || !symbol_from_dwarf(symbols.dwfl, pc - 1, text, bytes))
         symbol_from_loader(pc, text, bytes);
-    if (dwfl != NULL)
-        dwfl_end(dwfl);
+    host_symbols_end();
 }

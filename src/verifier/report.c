@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reports. A stop prints, under its STOP line, what is wrong, where it was done, the story of the MDL, and one line of
- * advice; a warning is one line, with the story of the MDL under it.
+ * Reports. A stop prints, under its STOP line, what is wrong and what its parameters are, in the form that the debugger's
+ * !analyze gives it and people paste; then where it was done, the story of the MDL, and one line of advice. A warning is one
+ * line, with the story of the MDL under it.
  */
 
 #include "verifier/verifier.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const struct {
     ULONG       code;                   /* 0: a warning */
     int         subcode;                /* -1: the code has none */
-    const char *slug, *what, *advice;
+    const char *slug, *what, *advice, *parameters;
 } rules[VF_RULES] = {
-#define VF_STOP(rule, code, subcode, what, advice, parameters, page) [VF_##rule] = {code, subcode, NULL, what, advice},
-#define VF_WARNING(rule, slug, what, advice, page) [VF_##rule] = {0, -1, slug, what, advice},
+#define VF_STOP(rule, code, subcode, what, advice, parameters, page) [VF_##rule] = {code, subcode, NULL, what, advice, parameters},
+#define VF_WARNING(rule, slug, what, advice, page) [VF_##rule] = {0, -1, slug, what, advice, ""},
 #include "verifier/rules.def"
 #undef VF_STOP
 #undef VF_WARNING
@@ -90,19 +92,63 @@ static void print_whose(uintptr_t va)
                 (unsigned long)entry.buffer_at, (unsigned long)(entry.buffer_at + (va - entry.mapped_at)));
 }
 
+/* The meaning of a parameter, from the list parted by '|'; its length, or 0 when there is none. */
+static int meaning_of(const char *list, int which, const char **text)
+{
+    while (which-- > 0 && *list != '\0') {
+        list += strcspn(list, "|");
+        list += *list == '|';
+    }
+    *text = list;
+    return (int)strcspn(list, "|");
+}
+
+static void print_argument(int i, uint64_t value, const char *meaning, int length)
+{
+    const bool is_plain_zero = length == 1 && *meaning == '0';
+
+    if (length == 0 || is_plain_zero)
+        fprintf(stderr, "Arg%d: %016llx\n", i + 1, (unsigned long long)value);
+    else
+        fprintf(stderr, "Arg%d: %016llx, %.*s\n", i + 1, (unsigned long long)value, length, meaning);
+}
+
+static void print_arguments(const uint64_t parameters[4])
+{
+    const int nsubcodes = rules[stop.rule].subcode >= 0;
+
+    for (int i = 0; i < 4; i++) {
+        const char *meaning = "what kind of violation";
+        const int length = i < nsubcodes ? (int)strlen(meaning) : meaning_of(rules[stop.rule].parameters, i - nsubcodes, &meaning);
+
+        print_argument(i, parameters[i], meaning, length);
+    }
+}
+
+static void print_more_about(void)
+{
+    if (rules[stop.rule].subcode >= 0)
+        fprintf(stderr, "More: pinion explain 0x%X/0x%02X\n", rules[stop.rule].code, (unsigned)rules[stop.rule].subcode);
+    else
+        fprintf(stderr, "More: pinion explain 0x%X\n", rules[stop.rule].code);
+}
+
 void vf_report(ULONG code, const uint64_t parameters[4])
 {
-    (void)code;
-    (void)parameters;
     if (!stop.set)
         return;
-    fprintf(stderr, "\n%s\n", rules[stop.rule].what);
+    host_symbols_begin();
+    fprintf(stderr, "\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rules[stop.rule].what);
+    print_arguments(parameters);
+    fputc('\n', stderr);
     print_stack("done at", vf_stack_at(&ke_the_machine, stop.of.site));
     print_stack("made at", stop.of.made);
     print_whose(stop.of.va);
     if (stop.of.mdl != NULL)
         print_mdl(stop.of.mdl);
     fprintf(stderr, "What to do: %s.\n", rules[stop.rule].advice);
+    print_more_about();
+    host_symbols_end();
 }
 
 _Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4)
@@ -119,6 +165,7 @@ void vf_warn(enum vf_rule rule, struct vf_case of)
 {
     char where[256];
 
+    host_symbols_begin();
     host_symbol(of.site.ip, where, sizeof(where));
     if (of.site.ip == 0)
         ke_warn(rules[rule].slug, "%s; %s", rules[rule].what, rules[rule].advice);
@@ -127,4 +174,5 @@ void vf_warn(enum vf_rule rule, struct vf_case of)
     print_stack("made at", of.made);
     if (of.mdl != NULL)
         print_mdl(of.mdl);
+    host_symbols_end();
 }

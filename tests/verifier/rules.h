@@ -11,7 +11,8 @@
  *     }
  *     RULE_GOOD(UNLOCK_PARTIAL)        must be silent, and leave the machine idle
  *
- * tools/rules fails where a rule has no twins.
+ * tools/rules fails where a rule has no twins, and takes the bodies as the wrong and the right snippet that
+ * `pinion explain` shows, without the PARAMETERS: a body is to be read by a driver author.
  */
 
 #pragma once

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* `pinion explain`: one rule of the verifier, with a wrong and a right piece of code, or the list of all. */
+
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum rule {
+#define VF_STOP(rule, code, subcode, what, advice, parameters, page) RULE_##rule,
+#define VF_WARNING(rule, slug, what, advice, page) RULE_##rule,
+#include "verifier/rules.def"
+#undef VF_STOP
+#undef VF_WARNING
+    RULES
+};
+
+static const struct rule_text {
+    unsigned    code;                   /* 0: a warning */
+    int         subcode;                /* -1: the code has none */
+    const char *slug, *what, *advice, *parameters, *page;
+} rules[RULES] = {
+#define VF_STOP(rule, code, subcode, what, advice, parameters, page) {code, subcode, NULL, what, advice, parameters, page},
+#define VF_WARNING(rule, slug, what, advice, page) {0, -1, slug, what, advice, "", page},
+#include "verifier/rules.def"
+#undef VF_STOP
+#undef VF_WARNING
+};
+
+static const struct snippets {
+    const char *wrong, *right;
+} snippets[RULES] = {
+#define VF_SNIPPETS(rule, wrong, right) [RULE_##rule] = {wrong, right},
+#include "verifier/snippets.def"
+#undef VF_SNIPPETS
+};
+
+/* "0xC4/0xB8", "0x12E" or the warning's name. */
+static void name_rule(const struct rule_text *rule, char *text, size_t bytes)
+{
+    if (rule->code == 0)
+        snprintf(text, bytes, "%s", rule->slug);
+    else if (rule->subcode < 0)
+        snprintf(text, bytes, "0x%X", rule->code);
+    else
+        snprintf(text, bytes, "0x%X/0x%02X", rule->code, (unsigned)rule->subcode);
+}
+
+/* ---- which rules are meant ---- */
+
+struct wanted {
+    bool          is_code, any_subcode;
+    unsigned long code, subcode;
+    const char   *slug;
+};
+
+/* "0xC4/0xB8", "C4/B8" or "c4": numbers are hexadecimal, as on the STOP line. Anything else is a warning's name. */
+static struct wanted parse_wanted(const char *text)
+{
+    struct wanted wanted = {.slug = text};
+    char *end;
+
+    wanted.code = strtoul(text, &end, 16);
+    wanted.any_subcode = *end == '\0';
+    if (*end == '/' && end[1] != '\0' && end != text)
+        wanted.subcode = strtoul(end + 1, &end, 16);
+    else if (*end != '\0')
+        return wanted;
+    wanted.is_code = *end == '\0' && *text != '\0';
+    return wanted;
+}
+
+static bool is_wanted(const struct rule_text *rule, const struct wanted *wanted)
+{
+    if (!wanted->is_code || rule->code == 0)
+        return rule->slug != NULL && strcasecmp(rule->slug, wanted->slug) == 0;
+    return rule->code == wanted->code && (wanted->any_subcode || (rule->subcode >= 0 && (unsigned long)rule->subcode == wanted->subcode));
+}
+
+/* ---- telling ---- */
+
+static void print_line(const struct rule_text *rule)
+{
+    char name[64];
+
+    name_rule(rule, name, sizeof(name));
+    printf("  %-28s %s\n", name, rule->what);
+}
+
+static void print_code(const char *title, const char *code)
+{
+    printf("\n%s\n", title);
+    while (*code != '\0') {
+        const int length = (int)strcspn(code, "\n");
+
+        printf("%s%.*s\n", length == 0 ? "" : "    ", length, code);
+        code += length + (code[length] == '\n');
+    }
+}
+
+static void print_parameters(const struct rule_text *rule)
+{
+    const char *meaning = rule->parameters;
+
+    for (int i = rule->subcode >= 0 ? 2 : 1; *meaning != '\0'; i++) {
+        const int length = (int)strcspn(meaning, "|");
+
+        printf("  parameter %d: %.*s\n", i, length, meaning);
+        meaning += length + (meaning[length] == '|');
+    }
+}
+
+static void print_rule(enum rule which)
+{
+    const struct rule_text *rule = &rules[which];
+    char name[64];
+
+    name_rule(rule, name, sizeof(name));
+    printf("%s: %s\n", name, rule->what);
+    print_parameters(rule);
+    print_code("Wrong:", snippets[which].wrong);
+    print_code("Right:", snippets[which].right);
+    printf("\nWhat to do: %s.\nPage: %s\n", rule->advice, rule->page);
+    puts("The code is from Pinion's tests; names in lower case are helpers there: locked_mdl is IoAllocateMdl and\n"
+         "MmProbeAndLockPages, part_of is IoAllocateMdl and IoBuildPartialMdl, free_all is MmUnlockPages and IoFreeMdl.");
+}
+
+static int list_all(void)
+{
+    puts("The verifier's rules. pinion explain RULE tells all about one.\n");
+    for (int i = 0; i < RULES; i++)
+        print_line(&rules[i]);
+    return CLI_CLEAN;
+}
+
+void explain_help(void)
+{
+    puts("pinion explain: all rules of the verifier, a line each.\n"
+         "pinion explain RULE: what it means, what to do, wrong and right code.\n"
+         "\n"
+         "RULE is a bug check with its first parameter as on the STOP line (0xC4/0xB8, or c4/b8), a bug check alone (0xC4: all\n"
+         "its rules), or a warning's name (mdl-leak).");
+}
+
+/* Several rules may stand behind one code: the bug check alone, or one mistake with two stories. */
+static int explain(const char *text)
+{
+    const struct wanted wanted = parse_wanted(text);
+    int found = 0, last = 0;
+
+    for (int i = 0; i < RULES; i++) {
+        if (!is_wanted(&rules[i], &wanted))
+            continue;
+        found++;
+        last = i;
+    }
+    if (found == 0)
+        return cli_complain(CLI_USAGE, "no rule is called '%s'; 'pinion explain' lists them", text);
+    if (found == 1) {
+        print_rule((enum rule)last);
+        return CLI_CLEAN;
+    }
+    for (int i = 0; i < RULES; i++) {
+        if (!is_wanted(&rules[i], &wanted))
+            continue;
+        if (wanted.any_subcode && rules[i].subcode >= 0)
+            print_line(&rules[i]);
+        else
+            print_rule((enum rule)i);
+    }
+    return CLI_CLEAN;
+}
+
+int explain_main(int argc, char **argv)
+{
+    if (argc < 2)
+        return list_all();
+    if (argc > 2)
+        return cli_complain(CLI_USAGE, "one rule at a time: pinion explain RULE");
+    if (strcmp(argv[1], "--help") == 0) {
+        explain_help();
+        return CLI_CLEAN;
+    }
+    return explain(argv[1]);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* What a report says: in the shape of the debugger's !analyze, with the places where the mistake and its object were made. */
+
+#include "harness.h"
+#include <wdm.h>
+
+#include "../contract/support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A function that keeps its name and its frame. */
+#ifdef __clang__
+#define APART __attribute__((noinline))
+#else
+#define APART __attribute__((noinline, noclone))
+#endif
+
+static volatile bool after;
+
+APART static PMDL allocate_it(PVOID va)
+{
+    const PMDL mdl = IoAllocateMdl(va, 2 * PAGE_SIZE, FALSE, FALSE, NULL);
+
+    return mdl;
+}
+
+APART static void lock_it(PMDL mdl)
+{
+    MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
+    after = true;                       /* the call above is no tail call */
+}
+
+APART static void free_it_too_early(PMDL mdl)
+{
+    IoFreeMdl(mdl);
+    after = true;                       /* the call above is no tail call */
+}
+
+static void freed_while_locked(void *context)
+{
+    const PMDL mdl = allocate_it(user_pages(2, PAGE_READWRITE));
+
+    UNREFERENCED_PARAMETER(context);
+    lock_it(mdl);
+    free_it_too_early(mdl);
+}
+
+/* Does the text have, somewhere after `title`, a line of a call stack in that function? Its file is this one. */
+static bool names(const char *text, const char *title, const char *function)
+{
+    char frame[128];
+    const char *part = strstr(text, title);
+
+    snprintf(frame, sizeof(frame), "#0 %s (report.c:", function);
+    return part != NULL && strstr(part, frame) != NULL;
+}
+
+/* The report has the STOP line, the bug check's name, four arguments, three stacks in the order of events, and advice. */
+TEST_UNTIDY(report, of_a_stop__names_the_mistake_and_the_life_of_its_mdl)
+{
+    const struct stop stop = run_until_stop(freed_while_locked, NULL);
+    char argument[64];
+
+    EXPECT_EQ(stop.code, DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS);
+    EXPECT(strstr(stop.stderr_text, "DRIVER_LEFT_LOCKED_PAGES_IN_PROCESS (cb)\n") != NULL);
+    EXPECT(strstr(stop.stderr_text, "Arguments:\nArg1: ") != NULL);
+    snprintf(argument, sizeof(argument), "Arg3: %016llx, MDL\n", (unsigned long long)stop.p[2]);
+    EXPECT(strstr(stop.stderr_text, argument) != NULL);
+    EXPECT(strstr(stop.stderr_text, "Arg4: 0000000000000002, locked pages\n") != NULL);
+    EXPECT(names(stop.stderr_text, "done at", "free_it_too_early"));
+    EXPECT(names(stop.stderr_text, "allocated at", "allocate_it"));
+    EXPECT(names(stop.stderr_text, "locked at", "lock_it"));
+    EXPECT(strstr(stop.stderr_text, "\nWhat to do: ") != NULL);
+    EXPECT(strstr(stop.stderr_text, "\nMore: pinion explain 0xCB\n") != NULL);
+}
+
+static void unlock_twice(void *context)
+{
+    const PMDL mdl = locked_mdl(user_pages(1, PAGE_READWRITE), PAGE_SIZE);
+
+    UNREFERENCED_PARAMETER(context);
+    MmUnlockPages(mdl);
+    MmUnlockPages(mdl);
+}
+
+/* Where the first argument is the kind of violation, the others have their own meanings. */
+TEST_UNTIDY(report, of_a_violation__says_what_kind)
+{
+    const struct stop stop = run_until_stop(unlock_twice, NULL);
+
+    EXPECT(strstr(stop.stderr_text, "Arg1: 000000000000007c, what kind of violation\nArg2: ") != NULL);
+    EXPECT(strstr(stop.stderr_text, ", its MdlFlags\nArg4: 0000000000000000\n") != NULL);
+    EXPECT(strstr(stop.stderr_text, "\nMore: pinion explain 0xC4/0x7C\n") != NULL);
+}
