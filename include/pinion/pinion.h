@@ -15,7 +15,8 @@
  *   faults=catch|host       what an uncaught fault at a host address does: a bug check, or the handler before us (catch)
  *   uring=on|off            whether disks may use io_uring (on)
  *   dma=identity|remapped   whether devices see physical addresses, or an IOMMU stands in the way (identity)
- *   seed=N                  chooses the scattering of frame numbers (1)
+ *   seed=N                  chooses the scattering of frame numbers, and which calls fail at random (1)
+ *   fault-rate=N            with verifier flag 0x4, so many of 10000 calls fail (600)
  */
 #ifndef PINION_PINION_H
 #define PINION_PINION_H

@@ -39,6 +39,8 @@ struct ke_dma_call {
 };
 
 struct ke_hooks {
+    void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */
+
     /* mdl */
     void (*mdl_allocate_check)(struct ke_site site, PVOID va, ULONG length, BOOLEAN secondary, BOOLEAN quota, PIRP irp);
     void (*mdl_allocate_record)(struct ke_site site, PMDL mdl, PMDL replaced);      /* `replaced`: was the head of the IRP's chain */

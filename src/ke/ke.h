@@ -42,8 +42,11 @@ enum ke_windows {
 
 /* Driver Verifier's flags that Pinion knows so far. */
 enum ke_verifier_flags {
+    KE_VERIFIER_FORCE_IRQL     = 0x00000002,
+    KE_VERIFIER_LOW_RESOURCES  = 0x00000004,
     KE_VERIFIER_POOL_TRACKING  = 0x00000008,
     KE_VERIFIER_DMA            = 0x00000080,
+    KE_VERIFIER_SYSTEMATIC     = 0x00040000,            /* low resources, once for each call stack */
     KE_VERIFIER_CODE_INTEGRITY = 0x02000000,
     KE_VERIFIER_ON             = 0x000009BB & ~0x6,     /* every check without forced IRQL checking and low resources */
 };
@@ -57,6 +60,7 @@ struct ke_options {
     bool            uring;
     bool            dma_remapped;       /* an IOMMU stands between devices and memory */
     uint64_t        seed;
+    uint32_t        fault_rate;         /* of KE_VERIFIER_LOW_RESOURCES: so many of 10000 calls fail */
 };
 
 void ke_options_default(struct ke_options *options);
@@ -238,7 +242,7 @@ enum ke_fallible { KE_FALLIBLE_ROUTINES(KE_FALLIBLE_ENUM) KE_FALLIBLE_COUNT };
 
 extern _Atomic uint32_t ke_failures_armed;
 bool ke_fails_armed(enum ke_fallible routine);
-void ke_failures_reset(void);
+void ke_failures_boot(const struct ke_options *options);
 
 /* Must this call fail? Asked once by each call of the routine, before it changes anything. */
 static inline bool ke_fails(enum ke_fallible routine)

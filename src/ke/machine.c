@@ -137,7 +137,7 @@ static int boot_locked(const struct ke_options *options)
     ke_the_machine.generation = generation;
     ke_the_machine.options = *options;
     ke_counters_reset();
-    ke_failures_reset();
+    ke_failures_boot(options);
     error = boot_floors();
     set_state(error == 0 ? KE_MACHINE_RUNNING : KE_MACHINE_OFF);
     return error;

@@ -22,6 +22,7 @@ void ke_options_default(struct ke_options *options)
         .windows = KE_WINDOWS_10,
         .uring = true,
         .seed = 1,
+        .fault_rate = 600,
     };
 }
 
@@ -140,6 +141,16 @@ static bool set_seed(struct ke_options *options, const char *text)
     return parse_number(text, &options->seed);
 }
 
+static bool set_fault_rate(struct ke_options *options, const char *text)
+{
+    uint64_t rate;
+
+    if (!parse_number(text, &rate) || rate > 10000)
+        return false;
+    options->fault_rate = (uint32_t)rate;
+    return true;
+}
+
 /* ---- keys ---- */
 
 static const struct key {
@@ -155,6 +166,7 @@ static const struct key {
     {"uring", set_uring, "on or off"},
     {"dma", set_dma, "identity or remapped"},
     {"seed", set_seed, "a number"},
+    {"fault-rate", set_fault_rate, "how many of 10000 calls fail, 0 to 10000"},
 };
 
 static const struct key *find_key(const char *name)

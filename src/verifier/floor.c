@@ -6,6 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* What is touched at DISPATCH_LEVEL without having been locked is then found out, whether or not memory was short. */
+static void trim_paged_pool(void)
+{
+    mm_space_trim(&ke_the_machine, ke_the_machine.mm->paged_pool);
+}
+
 static int boot(struct machine *machine)
 {
     int error;
@@ -22,6 +28,8 @@ static int boot(struct machine *machine)
         return error;
     }
     vf_hooks_install(&machine->hooks);
+    if (machine->options.verifier & KE_VERIFIER_FORCE_IRQL)
+        machine->hooks.irql_raised = trim_paged_pool;
     if (machine->options.verifier & KE_VERIFIER_DMA)
         vf_dma_hooks_install(&machine->hooks);
     return 0;
