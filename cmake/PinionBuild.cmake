@@ -61,6 +61,20 @@ function(pinion_publish_usage target)
     set_target_properties(${target} PROPERTIES EXPORT_NO_SYSTEM ON EXPORT_NAME ${target})
 endfunction()
 
+# examples/broken: each file beside filter.c is a driver of its own, build/examples/broken/NAME.so.
+function(pinion_broken_examples folder)
+    foreach(source ${ARGN})
+        cmake_path(GET source STEM name)
+        if(NOT name STREQUAL "filter")
+            add_library(broken_${name} MODULE ${source} ${folder}/filter.c)
+            set_target_properties(broken_${name} PROPERTIES
+                PREFIX "" OUTPUT_NAME ${name} LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples/broken)
+            target_link_libraries(broken_${name} PRIVATE pinion)
+            add_dependencies(examples broken_${name})
+        endif()
+    endforeach()
+endfunction()
+
 # A driver: examples/splitter becomes build/examples/splitter.so, with nothing but the flags that Pinion publishes.
 function(pinion_example folder)
     cmake_path(GET folder FILENAME name)

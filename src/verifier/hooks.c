@@ -599,7 +599,10 @@ static void irp_complete_check(struct ke_site site, PIRP irp)
 static void driver_unload_check(struct ke_site site, PDRIVER_OBJECT driver)
 {
     PMDL example = NULL;
-    const uint64_t left = vf_count_of_driver(the(), driver, &example) + mm_pool_blocks_of_driver(the(), driver);
+    uint64_t left;
+
+    vf_mark_rest_of_chains(the());
+    left = vf_count_of_driver(the(), driver, &example) + mm_pool_blocks_of_driver(the(), driver);
 
     if (left != 0 && (the()->options.verifier & KE_VERIFIER_POOL_TRACKING))
         vf_stop(VF_DRIVER_LEFT_POOL, about(site, example), address(driver->DriverName.Buffer), 0, left, 0);
