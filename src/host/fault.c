@@ -70,6 +70,13 @@ static void chain(int signal, siginfo_t *info, void *context)
         sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
 
+static _Thread_local uintptr_t fault_ip;
+
+uintptr_t host_fault_ip(void)
+{
+    return fault_ip;
+}
+
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
     const int saved_errno = errno;
@@ -77,6 +84,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 
     unblock_faults();
     describe(&fault, info, context);
+    fault_ip = fault.ip;
     if (info->si_code <= 0 || owner(&fault) == HOST_FAULT_CHAIN)
         chain(signal, info, context);
     errno = saved_errno;

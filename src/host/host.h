@@ -129,6 +129,15 @@ uint64_t host_wall_100ns(void);                         /* since 1601-01-01, as 
 /* Return addresses from the frame pointer `frame` outwards, first `ip` itself; how many were stored. */
 size_t host_stack_walk(uintptr_t ip, uintptr_t frame, uintptr_t *pcs, size_t max);
 
+/*
+ * The calling thread's stack as the library's caller sees it: without the innermost frames, which are the library's own. Inside the
+ * handler of a fault it begins with the instruction that faulted.
+ */
+size_t host_stack_of_caller(uintptr_t *pcs, size_t max);
+
+/* The instruction of this thread's latest fault. */
+uintptr_t host_fault_ip(void);
+
 /* "function (file:line)" for an address, or "module+0x1234" where nothing better is known. */
 void host_symbol(uintptr_t pc, char *text, size_t bytes);
 

@@ -48,6 +48,45 @@ size_t host_stack_walk(uintptr_t ip, uintptr_t frame, uintptr_t *pcs, size_t max
     return n;
 }
 
+static const void *module_of(uintptr_t pc)
+{
+    Dl_info info;
+
+    return dladdr((const void *)pc, &info) == 0 ? NULL : info.dli_fbase;
+}
+
+/* Where a signal handler returns to: the kernel's way back, by the instructions that the C library has for it. */
+static bool is_signal_return(uintptr_t pc)
+{
+#if defined(__x86_64__)
+    static const unsigned char code[] = {0x48, 0xC7, 0xC0, 0x0F, 0x00, 0x00, 0x00, 0x0F, 0x05};
+
+    return module_of(pc) != NULL && memcmp((const void *)pc, code, sizeof(code)) == 0;
+#else
+    (void)pc;
+    return false;
+#endif
+}
+
+enum { DEEPEST_OWN = 64 };
+
+size_t host_stack_of_caller(uintptr_t *pcs, size_t max)
+{
+    uintptr_t all[DEEPEST_OWN];
+    const uintptr_t here = (uintptr_t)__builtin_return_address(0);
+    const size_t n = host_stack_walk(here, *(const uintptr_t *)__builtin_frame_address(0), all, DEEPEST_OWN);
+    const void *own = module_of(here);
+    size_t first = 0, kept = 0;
+
+    while (first < n && !is_signal_return(all[first]) && module_of(all[first]) == own)
+        first++;
+    if (first < n && is_signal_return(all[first]))
+        all[first] = host_fault_ip() + 1;       /* as if it were a return address, which names what is before it */
+    while (kept < max && first < n)
+        pcs[kept++] = all[first++];
+    return kept;
+}
+
 /* ---- names ---- */
 
 static char *debuginfo_path;

@@ -264,6 +264,38 @@ bool vf_find_by_mapping(struct machine *machine, uintptr_t va, struct vf_mdl *ou
     return found;
 }
 
+static bool is_in_or_behind_mapping(const struct vf_mdl *entry, uintptr_t va)
+{
+    const uintptr_t base = span_page_base(entry->mapped_at);
+
+    return entry->mapped_at != 0
+        && span_contains(base, (span_pages(entry->mapped_at, entry->mapped_bytes) + 1) * SPAN_PAGE_SIZE, va, 1);
+}
+
+bool vf_find_by_fault(struct machine *machine, uintptr_t va, struct vf_mdl *out)
+{
+    struct vf_state *state = machine->verifier;
+    bool found = false;
+
+    host_mutex_lock(&state->lock);
+    for (size_t i = 0; i < state->nbuckets && !found; i++) {
+        for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL && !found; entry = entry->next) {
+            found = is_in_or_behind_mapping(entry, va);
+            if (found)
+                *out = *entry;
+        }
+    }
+    for (size_t age = 1; age <= VF_HISTORY && age <= state->nfreed && !found; age++) {
+        const struct vf_mdl *entry = &state->freed[(state->nfreed - age) % VF_HISTORY];
+
+        found = is_in_or_behind_mapping(entry, va);
+        if (found)
+            *out = *entry;
+    }
+    host_mutex_unlock(&state->lock);
+    return found;
+}
+
 /* ---- chains ---- */
 
 static void mark_rest_locked(struct vf_state *state, struct machine *machine, const struct vf_mdl *entry)

@@ -133,11 +133,35 @@ static void print_more_about(void)
         fprintf(stderr, "More: pinion explain 0x%X\n", rules[stop.rule].code);
 }
 
+/* Stops that no rule stands behind: a fault, or an exception that nobody handled. */
+static bool is_about_address(ULONG code)
+{
+    return code == PAGE_FAULT_IN_NONPAGED_AREA || code == ATTEMPTED_WRITE_TO_READONLY_MEMORY || code == DRIVER_IRQL_NOT_LESS_OR_EQUAL;
+}
+
+static void report_without_rule(ULONG code, const uint64_t parameters[4])
+{
+    struct vf_stack here = {0};
+    struct vf_mdl entry;
+
+    here.n = (uint32_t)host_stack_of_caller(here.pcs, VF_STACK_DEPTH);
+    fprintf(stderr, "\n%s (%x)\n\n", ke_bug_check_name(code), code);
+    print_stack("done at", &here);
+    if (!is_about_address(code) || !vf_find_by_fault(&ke_the_machine, parameters[0], &entry))
+        return;
+    fprintf(stderr, "Address 0x%llx is in, or just behind, the mapping of MDL %p%s:\n", (unsigned long long)parameters[0],
+            (void *)entry.mdl, entry.where[VF_EVENT_FREED] != NULL ? ", which was freed" : "");
+    print_story(&entry);
+}
+
 void vf_report(ULONG code, const uint64_t parameters[4])
 {
-    if (!stop.set)
-        return;
     host_symbols_begin();
+    if (!stop.set) {
+        report_without_rule(code, parameters);
+        host_symbols_end();
+        return;
+    }
     fprintf(stderr, "\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rules[stop.rule].what);
     print_arguments(parameters);
     fputc('\n', stderr);

@@ -114,6 +114,9 @@ bool vf_hold_lasts(struct machine *machine, struct vf_hold hold);
 /* The MDL whose own system mapping an address lies in; false when it lies in none. Looks at every MDL: for reports. */
 bool vf_find_by_mapping(struct machine *machine, uintptr_t va, struct vf_mdl *out);
 
+/* The same for a fault: the whole pages of the mapping, and the guard page behind it; else the newest freed MDL that was mapped there. */
+bool vf_find_by_fault(struct machine *machine, uintptr_t va, struct vf_mdl *out);
+
 /* Pass on, along each chain whose head was freed alone, that it was. */
 void vf_mark_rest_of_chains(struct machine *machine);
 

@@ -93,3 +93,48 @@ TEST_UNTIDY(report, of_a_violation__says_what_kind)
     EXPECT(strstr(stop.stderr_text, ", its MdlFlags\nArg4: 0000000000000000\n") != NULL);
     EXPECT(strstr(stop.stderr_text, "\nMore: pinion explain 0xC4/0x7C\n") != NULL);
 }
+
+MAY_FAULT static void touch_it(volatile UCHAR *va)
+{
+    (void)*va;
+    after = true;
+}
+
+static void use_mapping_of_freed(void *context)
+{
+    UCHAR *const va = user_pages(1, PAGE_READWRITE);
+    const PMDL source = locked_mdl(va, PAGE_SIZE), part = mdl_over(va, PAGE_SIZE);
+    UCHAR *mapped;
+
+    UNREFERENCED_PARAMETER(context);
+    IoBuildPartialMdl(source, part, va, PAGE_SIZE);
+    mapped = system_address(part);
+    IoFreeMdl(part);
+    touch_it(mapped);
+}
+
+/* A fault is told with the line that faulted, and the story of the MDL whose mapping was there. */
+TEST_UNTIDY(report, of_a_fault__names_the_line_and_the_mapping_that_was_there)
+{
+    const struct stop stop = run_until_stop(use_mapping_of_freed, NULL);
+
+    EXPECT_EQ(stop.code, PAGE_FAULT_IN_NONPAGED_AREA);
+    EXPECT(names(stop.stderr_text, "done at", "touch_it"));
+    EXPECT(strstr(stop.stderr_text, ", which was freed:\n") != NULL);
+    EXPECT(names(stop.stderr_text, "freed at", "use_mapping_of_freed"));
+}
+
+static void raise_unhandled(void *context)
+{
+    UNREFERENCED_PARAMETER(context);
+    lock_it(mdl_over((PVOID)(ULONG_PTR)PAGE_SIZE, PAGE_SIZE));
+}
+
+/* An exception that nobody handled is told with the driver's line, not the library's. */
+TEST_UNTIDY(report, of_an_unhandled_exception__names_the_drivers_line)
+{
+    const struct stop stop = run_until_stop(raise_unhandled, NULL);
+
+    EXPECT_EQ(stop.code, KMODE_EXCEPTION_NOT_HANDLED);
+    EXPECT(names(stop.stderr_text, "done at", "lock_it"));
+}
