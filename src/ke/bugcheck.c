@@ -74,9 +74,9 @@ _Noreturn void ke_bug_check(ULONG code, uint64_t p1, uint64_t p2, uint64_t p3, u
     const uint64_t parameters[4] = {p1, p2, p3, p4};
 
     enter_report();
-    fflush(stdout);
     fprintf(stderr, "*** STOP: 0x%08X (0x%llX, 0x%llX, 0x%llX, 0x%llX) %s\n", code, (unsigned long long)p1,
             (unsigned long long)p2, (unsigned long long)p3, (unsigned long long)p4, ke_bug_check_name(code));
+    fflush(stdout);
     if (ke_the_machine.hooks.bug_check_report != NULL)
         ke_the_machine.hooks.bug_check_report(code, parameters);
     abort();
