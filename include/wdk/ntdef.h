@@ -428,6 +428,20 @@ typedef struct _SINGLE_LIST_ENTRY {
 #define ULongToHandle(v)  ((HANDLE)UlongToPtr(v))
 #define UlongToHandle(v)  ((HANDLE)UlongToPtr(v))
 
+/* In C++ these are functions: macros of such names would break every header of the standard library behind this one. */
+#if defined(__cplusplus) && !defined(PINION_HOST_CODE) && !defined(NOMINMAX) && !defined(min) && !defined(max)
+extern "C++" {
+template <typename A, typename B> constexpr auto min(A a, B b) -> decltype(true ? A{} : B{})
+{
+    return a < b ? a : b;
+}
+template <typename A, typename B> constexpr auto max(A a, B b) -> decltype(true ? A{} : B{})
+{
+    return a > b ? a : b;
+}
+}
+#endif
+
 #define ARGUMENT_PRESENT(p) ((PVOID)(p) != NULL)
 
 /* Short names that a driver expects and a Linux program may want for itself. */
@@ -436,11 +450,13 @@ typedef struct _SINGLE_LIST_ENTRY {
 #define OUT
 #define OPTIONAL
 #define FAR
+#ifndef __cplusplus
 #if !defined(NOMINMAX) && !defined(min)
 #define min(a, b) (((a) < (b)) ? (a) : (b))
 #endif
 #if !defined(NOMINMAX) && !defined(max)
 #define max(a, b) (((a) > (b)) ? (a) : (b))
+#endif
 #endif
 #endif
 

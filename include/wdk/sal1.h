@@ -9,10 +9,22 @@
 #ifndef PINION_WDK_SAL1_H
 #define PINION_WDK_SAL1_H
 
-/* Parameters */
+/*
+ * Names that libstdc++ uses itself. A C++ driver of that age, which includes none of its headers behind these, asks for
+ * them with PINION_SAL1.
+ */
+#if !defined(__cplusplus) || defined(PINION_SAL1)
 #define __in
-#define __in_opt
 #define __out
+#define __valid
+#define __pre
+#define __success(...)
+#define __range(...)
+#define __bound(...)
+#endif
+
+/* Parameters */
+#define __in_opt
 #define __out_opt
 #define __inout
 #define __inout_opt
@@ -47,11 +59,9 @@
 #define __notvalid
 #define __maybenull
 #define __notnull
-#define __valid
 #define __readonly
 #define __notreadonly
 #define __refparam
-#define __pre
 #define __post
 #define __deref
 #define __override
@@ -121,8 +131,6 @@
 #define __xcount(...)
 
 /* Conditions */
-#define __success(...)
-#define __range(...)
 #define __in_range(...)
 #define __deref_in_range(...)
 #define __deref_out_range(...)
@@ -131,7 +139,6 @@
 #define __out_data_source(...)
 #define __out_range(...)
 #define __field_range(...)
-#define __bound(...)
 #define __blocksOn(...)
 #define __typefix(...)
 #define __control_entrypoint(...)

@@ -6,6 +6,8 @@
  * compiler sees them.
  */
 
+/* The names of the first vintage in C++ as well. */
+#define PINION_SAL1
 #include <ntifs.h>
 #include <initguid.h>
 #include <limits.h>

@@ -50,10 +50,12 @@ static inline SIZE_T RtlCompareMemory(const VOID *Source1, const VOID *Source2, 
 /* ---- Counted strings ----------------------------------------------------------------------------------- */
 
 #ifdef __cplusplus
-/* A literal is const in C++, and the Buffer of a counted string is not. */
+/* A literal is const in C++, and the Buffer of a counted string is not. Drivers include this inside extern "C". */
+extern "C++" {
 template <typename Char> constexpr Char *PinionStringBuffer(const Char *s)
 {
     return const_cast<Char *>(s);
+}
 }
 #define PINION_STRING_BUFFER(s) PinionStringBuffer(s)
 #else
