@@ -8,6 +8,9 @@
 
 #include "../ntdef.h"
 
+/* All loads and stores before it come before all after it. A macro, as drivers' own headers expect. Any IRQL. */
+#define KeMemoryBarrier() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+
 #define PINION_INTERLOCKED(name, type, builtin)                \
     static inline type name(type volatile *Target, type Value) \
     {                                                          \
