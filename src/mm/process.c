@@ -89,6 +89,17 @@ void pinion_process_attach(PEPROCESS process)
     attach(machine, process == NULL ? machine->mm->initial_process : process);
 }
 
+/* The mappings of MDLs go with the addresses they are at; nobody is left who could unmap them. */
+static void forget_mappings(struct machine *machine, struct mm_space *space)
+{
+    for (uint32_t i = 0; i < space->nregions; i++) {
+        const struct mm_region *region = &space->regions[i];
+
+        if (region->npages != 0 && region->kind == MM_REGION_USER_MAPPING)
+            KE_HOOK(machine, mdl_unmap_record, (PMDL)region->mdl, true);
+    }
+}
+
 void pinion_process_exit(PEPROCESS process)
 {
     struct machine *machine = ke_machine();
@@ -99,6 +110,7 @@ void pinion_process_exit(PEPROCESS process)
     locked = mm_space_pins(process->space);
     if (locked != 0)
         ke_bug_check(PROCESS_HAS_LOCKED_PAGES, 0x00, (uintptr_t)process, locked, 0);
+    forget_mappings(machine, process->space);
     if (mm_current_process(machine) == process)
         attach(machine, machine->mm->initial_process);
     mm_process_free(machine, process);

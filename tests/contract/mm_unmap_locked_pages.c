@@ -511,3 +511,18 @@ TEST_UNTIDY(mm_unmap, unmap_io_space__mapping_of_an_mdl__stops)
     EXPECT_EQ(stop.p[1], words[0]);
     EXPECT_EQ(stop.p[2], 2);
 }
+
+/* MmUnmapLockedPages-04: a process that ends takes its mappings of an MDL along; the MDL can be freed. */
+SILENT_TEST(mm_unmap, free__process_of_the_user_mapping_has_ended__silent)
+{
+    UCHAR *const user = user_pattern(1, 4);
+    const PMDL mdl = locked_mdl(user, PAGE_SIZE);
+    const PEPROCESS other = pinion_process_create("other");
+
+    pinion_process_attach(other);
+    EXPECT(map_user(mdl) != NULL);
+    pinion_process_attach(NULL);
+    pinion_process_exit(other);
+    unlock_and_free(mdl);
+    pinion_user_free(user);
+}
