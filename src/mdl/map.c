@@ -68,12 +68,12 @@ void mdl_note_mapped(PMDL mdl, uintptr_t va)
     ke_count(KE_MAPPINGS_MADE, 1);
 }
 
-void mdl_note_unmapped(PMDL mdl)
+void mdl_note_unmapped(PMDL mdl, size_t npages)
 {
     mdl->MappedSystemVa = NULL;
     mdl_set_flags(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED | MDL_PARENT_MAPPED_SYSTEM_VA, 0);
     ke_count(KE_SYSTEM_MAPPINGS, -1);
-    ke_count(KE_SYSTEM_PAGES_MAPPED, -(int64_t)mdl_span(mdl));
+    ke_count(KE_SYSTEM_PAGES_MAPPED, -(int64_t)npages);
 }
 
 /* Bytes that lie side by side in this process already, where no protection asks for more: no mapping is needed. */
@@ -172,36 +172,55 @@ static _Noreturn void stop_wrong_address(const struct machine *machine, PMDL mdl
     ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
 }
 
-/* Does what is unmapped agree with what was mapped? */
-static void require_same_mapping(struct mm_space *ptes, PMDL mdl, uintptr_t va)
+/* The pages of a mapping that MmAdvanceMdl has not passed. */
+static size_t live_pages(const struct mm_region *region)
 {
-    const size_t npages = mdl_span(mdl);
+    return region->npages - (region->live_first - region->first);
+}
+
+/* The mapping at va. Does what is unmapped start where what was mapped starts? */
+static struct mm_region require_same_start(struct mm_space *ptes, PMDL mdl, uintptr_t va)
+{
     struct mm_region region;
     uint32_t page;
 
     if (!mm_space_region(ptes, va, &region))
-        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, npages);
+        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
     page = (uint32_t)((va - ptes->base) >> SPAN_PAGE_SHIFT);
     if (page != region.live_first)
         ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_ADDRESS, (uintptr_t)region.mdl,
                      ptes->base + (uintptr_t)region.live_first * HOST_PAGE_SIZE, va);
-    if (npages != region.npages - (region.live_first - region.first))
-        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_COUNT, (uintptr_t)region.mdl, region.npages, npages);
     if (mdl_pfns(mdl)[0] != region.first_pfn)
         ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_PFN, (uintptr_t)region.mdl, region.first_pfn, mdl_pfns(mdl)[0]);
+    return region;
+}
+
+/* The driver that unmaps says how much; one that frees or unlocks a mapped MDL does not, and may have shortened it meanwhile. */
+static void require_same_count(struct machine *machine, PMDL mdl)
+{
+    struct mm_region region;
+    struct mm_space *space;
+
+    if (mm_classify(machine, (uintptr_t)mdl->MappedSystemVa, &space) != MM_KIND_SYSTEM_PTE)
+        return;
+    region = require_same_start(space, mdl, (uintptr_t)mdl->MappedSystemVa);
+    if (mdl_span(mdl) != live_pages(&region))
+        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_COUNT, (uintptr_t)region.mdl, region.npages, mdl_span(mdl));
 }
 
 void mdl_unmap_system(struct machine *machine, PMDL mdl)
 {
-    struct mm_space *ptes = machine->mm->system_ptes;
     const uintptr_t va = (uintptr_t)mdl->MappedSystemVa;
+    size_t npages = mdl_span(mdl);
     struct mm_space *space;
 
     if (mm_classify(machine, va, &space) == MM_KIND_SYSTEM_PTE) {
-        require_same_mapping(ptes, mdl, va);
-        mm_space_unmap(machine, ptes, va);
+        const struct mm_region region = require_same_start(space, mdl, va);
+
+        npages = live_pages(&region);
+        mm_space_unmap(machine, space, va);
     }
-    mdl_note_unmapped(mdl);
+    mdl_note_unmapped(mdl, npages);
 }
 
 /* ---- protection ---- */
@@ -463,9 +482,11 @@ VOID MmUnmapLockedPages(PVOID BaseAddress, PMDLX MemoryDescriptorList)
         ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
     if (!user && mdl->MappedSystemVa != BaseAddress)
         stop_wrong_address(machine, mdl, va);
-    if (user)
+    if (user) {
         mm_space_unmap(machine, space, va);
-    else
+    } else {
+        require_same_count(machine, mdl);
         mdl_unmap_system(machine, mdl);
+    }
     KE_HOOK(machine, mdl_unmap_record, mdl, user);
 }

@@ -142,6 +142,6 @@ VOID MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDLX MemoryDescri
     if (npages < region.mapped)
         ke_bug_check(SYSTEM_PTE_MISUSE, UNMAP_TOO_FEW, va, PoolTag, npages);
     mm_space_unmap_reserved(ptes(machine), va);
-    mdl_note_unmapped(mdl);
+    mdl_note_unmapped(mdl, npages);
     KE_HOOK(machine, mdl_unmap_record, mdl, false);
 }

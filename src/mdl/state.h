@@ -22,6 +22,6 @@ void mdl_require_held(struct machine *machine, PMDL mdl);
 
 /* A system mapping of the MDL was made at va, or ended. */
 void mdl_note_mapped(PMDL mdl, uintptr_t va);
-void mdl_note_unmapped(PMDL mdl);
+void mdl_note_unmapped(PMDL mdl, size_t npages);
 
 #endif

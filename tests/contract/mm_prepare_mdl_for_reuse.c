@@ -316,3 +316,21 @@ STOP_TEST_ANY_P1(mm_prepare_mdl_for_reuse, prepare__mdl_of_a_completed_request__
     EXPECT_STATUS(pinion_open(layer.device, &file), STATUS_SUCCESS);
     pinion_transfer(file, &request);
 }
+
+/* MmPrepareMdlForReuse-02: a driver may have shortened a partial MDL since it was mapped; what was mapped goes. */
+SILENT_TEST(mm_prepare_mdl_for_reuse, call__shortened_since_it_was_mapped__whole_mapping_goes)
+{
+    UCHAR *const user = user_pattern(4, 4);
+    const PMDL source = locked_mdl(user, 4 * PAGE_SIZE);
+    const PMDL part = IoAllocateMdl(user, 4 * PAGE_SIZE, FALSE, FALSE, NULL);
+
+    IoBuildPartialMdl(source, part, user, 3 * PAGE_SIZE);
+    EXPECT(map_system(part) != NULL);
+    part->ByteCount = PAGE_SIZE;
+    MmPrepareMdlForReuse(part);
+    EXPECT_EQ(counters_now().system_mappings, 0);
+    EXPECT_EQ(counters_now().system_pages_mapped, 0);
+    IoFreeMdl(part);
+    unlock_and_free(source);
+    pinion_user_free(user);
+}
