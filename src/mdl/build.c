@@ -3,9 +3,16 @@
 
 #include "mdl/mdl.h"
 
+/* A buffer is of one kind throughout, so that its first page tells. */
+static bool is_device_memory(PMDL mdl)
+{
+    return mdl_span(mdl) != 0 && mm_is_io_pfn(mdl_pfns(mdl)[0]);
+}
+
 /*
  * Describe the pages under a nonpaged buffer. The MDL then counts as mapped at the buffer's own address: it is neither locked nor
- * unlocked nor mapped into system space again, and needs no clean-up but its own.
+ * unlocked nor mapped into system space again, and needs no clean-up but its own. The MDL of memory that MmMapIoSpace mapped says
+ * MDL_IO_SPACE as well.
  *
  * A page that is not resident: bug check 0x1A/0x1240 (MDL, address of the page).
  * IRQL: <= DISPATCH_LEVEL.
@@ -25,6 +32,7 @@ VOID MmBuildMdlForNonPagedPool(PMDLX MemoryDescriptorList)
         ke_bug_check(MEMORY_MANAGEMENT, 0x1240, (uintptr_t)mdl, start + resident * PAGE_SIZE, 0);
     mdl->Process = NULL;
     mdl->MappedSystemVa = (PVOID)mdl_va(mdl);
-    mdl_set_flags(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL | MDL_PARTIAL_HAS_BEEN_MAPPED, MDL_SOURCE_IS_NONPAGED_POOL);
+    mdl_set_flags(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL | MDL_PARTIAL_HAS_BEEN_MAPPED,
+                  MDL_SOURCE_IS_NONPAGED_POOL | (is_device_memory(mdl) ? MDL_IO_SPACE : 0));
     KE_HOOK(machine, mdl_build_record, mdl);
 }

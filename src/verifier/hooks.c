@@ -92,7 +92,7 @@ static void free_check(struct ke_site site, PMDL mdl)
     vf_require_alive(site, mdl);
     if (entry.state & (VF_PAGES | VF_POOL_MDL))
         vf_warn(VF_PAGES_FREED_BY_IO_FREE_MDL, about(site, mdl));
-    if (((entry.state & VF_MAPPED) && !(entry.state & VF_PARTIAL)) || entry.user_mappings != 0)
+    if (((entry.state & VF_MAPPED) && !is_partial(mdl)) || entry.user_mappings != 0)
         vf_stop(VF_FREED_WHILE_MAPPED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
     if (entry.state & VF_LOCKED)
         vf_stop(VF_FREED_WHILE_LOCKED, about(site, mdl), address(entry.where[VF_EVENT_LOCKED]), 0, address(mdl), mdl_span(mdl));
@@ -309,7 +309,9 @@ static void require_pages_held(struct ke_site site, PMDL mdl)
     void *va;
 
     for (size_t i = 0; i < n; i++) {
-        if (mm_first_run(the(), &pfns[i], 1, &va) == 0 && !mdl_has(mdl, MDL_IO_SPACE))
+        const bool memory = mm_first_run(the(), &pfns[i], 1, &va) != 0 && !mm_is_io_pfn(pfns[i]);
+
+        if (!memory && !mdl_has(mdl, MDL_IO_SPACE))
             vf_stop(VF_MAP_NO_MEMORY, about(site, mdl), address(mdl), address(&pfns[i]), pfns[i], 0);
         if (mm_pfn_exists(the(), pfns[i]) && !mm_pfn_is_held(the(), pfns[i]))
             vf_stop(VF_MAP_PAGES_UNLOCKED, about(site, mdl), address(mdl), n, pfns[i], 0);

@@ -505,6 +505,39 @@ SILENT_TEST(mm_nonpaged_address, call__each_kind_of_memory__only_nonpaged_system
     pinion_user_free(user);
 }
 
+/* MmBuildMdlForNonPagedPool-18 MmMapIoSpace-02: the MDL of a device's memory says MDL_IO_SPACE, and can be mapped for a program. */
+SILENT_TEST(mm_map_io_space, build_mdl__device_memory__says_io_space_and_maps_for_users)
+{
+    UCHAR *const va = MmMapIoSpace(phys(DEVICE_AT), 2 * PAGE_SIZE, MmNonCached);
+    const PMDL mdl = IoAllocateMdl(va, 2 * PAGE_SIZE, FALSE, FALSE, NULL);
+    UCHAR *user;
+
+    MmBuildMdlForNonPagedPool(mdl);
+    EXPECT(mdl->MdlFlags & MDL_IO_SPACE);
+    user = MmMapLockedPagesSpecifyCache(mdl, UserMode, MmNonCached, NULL, FALSE, NormalPagePriority | MdlMappingNoExecute);
+    EXPECT(user != NULL);
+    fill_pattern(user, 2 * PAGE_SIZE, 9);
+    EXPECT_PATTERN(va, 2 * PAGE_SIZE, 9);
+    MmUnmapLockedPages(user, mdl);
+    IoFreeMdl(mdl);
+    MmUnmapIoSpace(va, 2 * PAGE_SIZE);
+}
+
+static void map_device_as_memory(void *context HARNESS_UNUSED)
+{
+    const PMDL mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
+
+    MmGetMdlPfnArray(mdl)[0] = DEVICE_AT >> PAGE_SHIFT;
+    mdl->MdlFlags |= MDL_PAGES_LOCKED;
+    MmGetSystemAddressForMdlSafe(mdl, NormalPagePriority | MdlMappingNoExecute);
+}
+
+/* MmGetSystemAddressForMdlSafe-06: a device's page in an MDL that does not say MDL_IO_SPACE is reported as no memory. */
+TEST_UNTIDY(mm_map_io_space, map_mdl__device_page_without_the_flag__stops)
+{
+    expect_stop(map_device_as_memory, NULL, DRIVER_VERIFIER_DETECTED_VIOLATION, 0x89);
+}
+
 /* ---- KeFlushIoBuffers --------------------------------------------------------------------------------- */
 
 /* KeFlushIoBuffers-01 KeFlushIoBuffers-03: by its documented type it changes nothing on x64, for reads and
