@@ -20,7 +20,7 @@ KIRQL KfRaiseIrql(KIRQL NewIrql)
 
     if (NewIrql < old)
         ke_bug_check(IRQL_NOT_GREATER_OR_EQUAL, old, NewIrql, 0, (uintptr_t)__builtin_return_address(0));
-    if (old < DISPATCH_LEVEL && NewIrql >= DISPATCH_LEVEL && ke_the_machine.hooks.irql_raised != NULL)
+    if (old < DISPATCH_LEVEL && NewIrql >= DISPATCH_LEVEL && ke_is_running() && ke_the_machine.hooks.irql_raised != NULL)
         ke_the_machine.hooks.irql_raised();
     self->irql = NewIrql;
     return old;

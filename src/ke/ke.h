@@ -91,10 +91,16 @@ extern struct machine ke_the_machine;
 /* Boots, waits for another thread's boot, or ends a forked child. */
 void ke_boot_now(void);
 
+/* Another thread may be booting it: only while this is true may its other members be read. */
+static inline bool ke_is_running(void)
+{
+    return LIKELY(atomic_load_explicit(&ke_the_machine.state, memory_order_acquire) == KE_MACHINE_RUNNING);
+}
+
 /* The running machine, booted if need be. */
 static inline struct machine *ke_machine(void)
 {
-    if (UNLIKELY(atomic_load_explicit(&ke_the_machine.state, memory_order_acquire) != KE_MACHINE_RUNNING))
+    if (!ke_is_running())
         ke_boot_now();
     return &ke_the_machine;
 }
