@@ -54,6 +54,21 @@ struct dma_request *dma_request_new(struct dma_adapter *adapter, enum dma_kind k
     return request;
 }
 
+struct dma_request *dma_request_channel(struct dma_adapter *adapter, PDEVICE_OBJECT device, ULONG nregisters,
+                                        PDRIVER_CONTROL routine, PVOID context)
+{
+    struct dma_request *request = nregisters > adapter->registers.count ? NULL : dma_request_new(adapter, DMA_FOR_CHANNEL, 0);
+
+    if (request == NULL)
+        return NULL;
+    request->device = device;
+    request->irp = device == NULL ? NULL : device->CurrentIrp;
+    request->control = routine;
+    request->context = context;
+    request->nregisters = nregisters;
+    return request;
+}
+
 void dma_request_free(struct dma_request *request)
 {
     free(request->segments);
@@ -323,16 +338,11 @@ NTSTATUS dma_allocate_channel(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObje
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, DISPATCH_LEVEL, DISPATCH_LEVEL);
     KE_HOOK(machine, dma_channel_check, DmaAdapter, DeviceObject);
-    if (ke_fails(KE_FALLIBLE_AllocateAdapterChannel) || NumberOfMapRegisters > adapter->registers.count)
+    if (ke_fails(KE_FALLIBLE_AllocateAdapterChannel))
         return STATUS_INSUFFICIENT_RESOURCES;
-    request = dma_request_new(adapter, DMA_FOR_CHANNEL, 0);
+    request = dma_request_channel(adapter, DeviceObject, NumberOfMapRegisters, ExecutionRoutine, Context);
     if (request == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
-    request->device = DeviceObject;
-    request->irp = DeviceObject == NULL ? NULL : DeviceObject->CurrentIrp;
-    request->control = ExecutionRoutine;
-    request->context = Context;
-    request->nregisters = NumberOfMapRegisters;
     request->where = DMA_WHERE(machine);
     dma_submit(request);
     return STATUS_SUCCESS;

@@ -273,6 +273,10 @@ struct dma_request {
 };
 
 struct dma_request *dma_request_new(struct dma_adapter *adapter, enum dma_kind kind, size_t extra_bytes);
+
+/* A driver's request for the channel. NULL: no memory, or the adapter has not so many registers. */
+struct dma_request *dma_request_channel(struct dma_adapter *adapter, PDEVICE_OBJECT device, ULONG nregisters,
+                                        PDRIVER_CONTROL routine, PVOID context);
 void dma_request_free(struct dma_request *request);
 
 /* Wait in order for channel and registers; the request's routine runs as soon as it has both. */

@@ -166,15 +166,10 @@ static NTSTATUS allocate_channel_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT Devi
     status = check_context(adapter, DmaTransferContext);
     if (!NT_SUCCESS(status))
         return status;
-    request = NumberOfMapRegisters > adapter->registers.count ? NULL : dma_request_new(adapter, DMA_FOR_CHANNEL, 0);
+    request = dma_request_channel(adapter, DeviceObject, NumberOfMapRegisters, ExecutionRoutine, ExecutionContext);
     if (request == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
-    request->device = DeviceObject;
-    request->irp = DeviceObject == NULL ? NULL : DeviceObject->CurrentIrp;
-    request->control = ExecutionRoutine;
-    request->context = ExecutionContext;
     request->transfer_context = DmaTransferContext;
-    request->nregisters = NumberOfMapRegisters;
     request->where = DMA_WHERE(machine);
     status = start(request, now);
     if (NT_SUCCESS(status) && MapRegisterBase != NULL)
