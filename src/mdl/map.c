@@ -186,7 +186,7 @@ static struct mm_region require_same_start(struct mm_space *ptes, PMDL mdl, uint
 
     if (!mm_space_region(ptes, va, &region))
         ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
-    page = (uint32_t)((va - ptes->base) >> SPAN_PAGE_SHIFT);
+    page = mm_space_page(ptes, va);
     if (page != region.live_first)
         ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_ADDRESS, (uintptr_t)region.mdl,
                      ptes->base + (uintptr_t)region.live_first * HOST_PAGE_SIZE, va);

@@ -70,7 +70,7 @@ static NTSTATUS spring_guard(struct mm_space *space, uint32_t page)
 
 static enum host_fault_verdict fault_in_space(struct mm_space *space, const struct host_fault *fault)
 {
-    const uint32_t page = (uint32_t)((fault->va - space->base) >> SPAN_PAGE_SHIFT);
+    const uint32_t page = mm_space_page(space, fault->va);
     const uint8_t attributes = atomic_load(&space->attrs[page]);
     const bool used = (attributes & MM_USED) && !(attributes & MM_ZOMBIE);
 

@@ -248,7 +248,7 @@ static NTSTATUS lock_in_space(struct machine *machine, struct mm_space *space, c
 {
     const size_t n = span_pages(request->va, request->bytes);
     const uintptr_t start = span_page_base(request->va);
-    const uint32_t first = (uint32_t)((start - space->base) >> SPAN_PAGE_SHIFT);
+    const uint32_t first = mm_space_page(space, start);
     const uint8_t access = request->write ? MM_READ | MM_WRITE : MM_READ;
 
     if (n > space->npages - first)
@@ -368,17 +368,26 @@ NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *re
     return STATUS_SUCCESS;
 }
 
+/* The space with this address in it, seen from the current process, and the page there; NULL: it is in none. */
+static struct mm_space *find_space(struct machine *machine, uintptr_t va, uint32_t *page)
+{
+    struct mm_space *space;
+
+    classify(machine, mm_current_process(machine), va, &space);
+    if (space != NULL)
+        *page = mm_space_page(space, va);
+    return space;
+}
+
 /* The claim keeps the pages' entries in the table as they are, so they are compared after it has been found. */
 bool mm_unlock_range(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages, size_t passed)
 {
     _Atomic uint64_t *claim;
-    struct mm_space *space;
     uint32_t first;
+    struct mm_space *space = find_space(machine, va, &first);
 
-    classify(machine, mm_current_process(machine), va, &space);
     if (space == NULL)
         return false;
-    first = (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
     claim = mm_claim_find(machine, space, first, npages);
     if (claim == NULL || !rtl_equal(pfns, &space->pfns[first], passed)
         || !mm_claim_shorten(claim, space, first, npages, passed))
@@ -398,13 +407,11 @@ void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npa
 
 bool mm_range_is_held(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages)
 {
-    struct mm_space *space;
     uint32_t first;
+    struct mm_space *space = find_space(machine, va, &first);
 
-    classify(machine, mm_current_process(machine), va, &space);
     if (space == NULL)
         return false;
-    first = (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
     return mm_claim_covers(machine, space, first, npages) && rtl_equal(pfns, &space->pfns[first], npages);
 }
 

@@ -91,7 +91,7 @@ static uintptr_t take_pages(struct machine *machine, const struct pool *pool, ui
 /* Bug check 0x4E/0x9A for a page of paged pool that is still locked for I/O. */
 static void require_unpinned(const struct machine *machine, const struct mm_space *space, uintptr_t va, uint32_t npages)
 {
-    const uint32_t first = (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
+    const uint32_t first = mm_space_page(space, va);
 
     if (mm_space_pins_on(machine, space, first, npages) == 0)
         return;

@@ -177,8 +177,7 @@ void pinion_user_resident(void *va, size_t bytes)
 
     if (!in_current_process(machine, va, bytes))
         ke_usage("pinion_user_resident: [%p, +0x%zx) is not memory of the current process", va, bytes);
-    mm_space_page_in(machine, space, (uint32_t)(((uintptr_t)va - space->base) >> SPAN_PAGE_SHIFT),
-                     span_pages((uintptr_t)va, bytes));
+    mm_space_page_in(machine, space, mm_space_page(space, (uintptr_t)va), span_pages((uintptr_t)va, bytes));
 }
 
 size_t pinion_trim(void)

@@ -22,11 +22,6 @@ static void *va_of(const struct mm_space *space, uint32_t page)
     return (void *)(space->base + (uintptr_t)page * HOST_PAGE_SIZE);
 }
 
-static uint32_t page_at(const struct mm_space *space, uintptr_t va)
-{
-    return (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
-}
-
 static uint8_t attributes_of(const struct mm_space *space, uint32_t page)
 {
     return atomic_load(&space->attrs[page]);
@@ -100,7 +95,7 @@ static void remove_region_locked(struct mm_space *space, struct mm_region *regio
 
 static struct mm_region *region_at_locked(struct mm_space *space, uintptr_t va)
 {
-    const uint32_t index = space->region_of[page_at(space, va)];
+    const uint32_t index = space->region_of[mm_space_page(space, va)];
 
     return index == 0 ? NULL : &space->regions[index - 1];
 }
@@ -373,7 +368,7 @@ static bool apply_host_access(struct mm_space *space, uint32_t first, uint32_t n
 static bool is_inside_region_locked(struct mm_space *space, uintptr_t va, size_t npages)
 {
     const struct mm_region *region = region_at_locked(space, va);
-    const uint32_t first = page_at(space, va);
+    const uint32_t first = mm_space_page(space, va);
 
     return region != NULL && !(attributes_of(space, first) & MM_ZOMBIE) && npages <= region->first + region->npages - first;
 }
@@ -407,7 +402,7 @@ bool mm_space_protect(struct machine *machine, struct mm_space *space, uintptr_t
 
     (void)machine;
     host_mutex_lock(&space->lock);
-    done = is_inside_region_locked(space, va, npages) && protect_locked(space, page_at(space, va), (uint32_t)npages, attributes);
+    done = is_inside_region_locked(space, va, npages) && protect_locked(space, mm_space_page(space, va), (uint32_t)npages, attributes);
     host_mutex_unlock(&space->lock);
     return done;
 }
@@ -552,7 +547,7 @@ static NTSTATUS choose_pages_locked(struct mm_space *space, const struct mm_map_
 {
     if (request->wanted == 0)
         return find_free_locked(space, (uint32_t)request->npages, first) ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
-    *first = page_at(space, request->wanted);
+    *first = mm_space_page(space, request->wanted);
     return is_free_locked(space, *first, (uint32_t)request->npages) ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
 }
 
@@ -611,7 +606,7 @@ void mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t v
 bool mm_space_protect_mapping(struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes)
 {
     const uint8_t fixed = MM_USED | MM_RESIDENT | MM_ALIAS;
-    const uint32_t first = page_at(space, va);
+    const uint32_t first = mm_space_page(space, va);
     bool done;
 
     host_mutex_lock(&space->lock);
@@ -645,7 +640,7 @@ uintptr_t mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag)
 
 bool mm_space_map_reserved(struct machine *machine, struct mm_space *space, uintptr_t va, const struct mm_map_request *request)
 {
-    const uint32_t first = page_at(space, va);
+    const uint32_t first = mm_space_page(space, va);
     struct mm_region *region;
     bool done;
 

@@ -32,7 +32,7 @@ enum mm_kind mm_classify(const struct machine *machine, uintptr_t va, struct mm_
 
 static PFN_NUMBER translate_in_space(const struct mm_space *space, uintptr_t va)
 {
-    const size_t page = (va - space->base) >> SPAN_PAGE_SHIFT;
+    const uint32_t page = mm_space_page(space, va);
     const uint8_t attributes = atomic_load_explicit(&space->attrs[page], memory_order_acquire);
     const bool valid = (attributes & MM_RESIDENT) && !(attributes & MM_ZOMBIE);
 
