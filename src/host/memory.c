@@ -62,14 +62,10 @@ static int map_anonymous(size_t bytes, int protection, void **base)
     return counted(0);
 }
 
+/* Exactly as host_revoke maps, so that the kernel joins a range that is revoked with its neighbours. */
 int host_reserve(size_t bytes, void **base)
 {
-    const int error = map_anonymous(bytes, PROT_NONE, base);
-
-    /* Core dumps and forked children have no use for gigabytes of nothing. */
-    if (error == 0)
-        madvise(*base, bytes, MADV_DONTDUMP);
-    return error;
+    return map_anonymous(bytes, PROT_NONE, base);
 }
 
 int host_table(size_t bytes, void **base)

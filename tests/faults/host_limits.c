@@ -95,3 +95,21 @@ TEST(host_limits, mapping_and_freeing__at_the_limit__refuse_or_work)
     EXPECT_EQ(counters_now().locked_pages, PAGES / 2);
     leave();
 }
+
+/* A mapping that was released costs the host nothing, so that any number of them can follow one another. */
+TEST(host_limits, more_mappings_than_the_limit__one_after_another__never_fail)
+{
+    const unsigned long limit = mappings_allowed();
+    UCHAR *va;
+
+    if (limit == 0 || limit > MOST_MAPPINGS)
+        SKIP("the host allows more mappings than this test makes");
+    va = user_pages(1, PAGE_READWRITE);
+    for (unsigned long i = 0; i < limit; i++) {
+        const PMDL mdl = locked_mdl(va, PAGE_SIZE);
+
+        system_address(mdl);
+        unlock_and_free(mdl);
+    }
+    pinion_user_free(va);
+}
