@@ -83,6 +83,59 @@ PINION_API void pinion_fail(const char *ddi, unsigned nth);
 /* Each call whose number from now is a multiple of period fails; 0: none does. */
 PINION_API void pinion_fail_every(const char *ddi, unsigned period);
 
+/* ---- Call stacks and findings as data ---- */
+
+/* Where a return address leads: as much as the debug information tells. What is not known is empty, or 0. */
+struct pinion_place {
+    char     function[128];
+    char     file[256];
+    unsigned line;
+    char     module[256];               /* path of the program or shared object */
+    uint64_t offset;                    /* from where the module begins: the same in every process */
+};
+PINION_API void pinion_place_of(const void *code, struct pinion_place *out);
+
+/* Return addresses, innermost first. */
+struct pinion_stack {
+    const char        *title;           /* what happened there: "done at", "allocated at" */
+    const void *const *frames;
+    unsigned           nframes;
+};
+
+/* A warning, or the bug check that is about to end the process. All that it points to is good during the call only. */
+struct pinion_finding {
+    const char                *id;      /* "0xC4/0xB8", "0x1E" or a warning's name, as `pinion explain` takes it */
+    const char                *bug_check;       /* DRIVER_VERIFIER_DETECTED_VIOLATION and so on; NULL for a warning */
+    uint64_t                   parameters[4];   /* of the bug check */
+    const char                *what;
+    const char                *advice;  /* what to do about it; may be empty */
+    const struct pinion_stack *stacks;  /* where it was done, if that is known; then the story of what it is about */
+    unsigned                   nstacks;
+};
+
+/* From here on `found` is called for each finding, after it was printed, on the thread that it belongs to. NULL: no more. */
+typedef void pinion_found(const struct pinion_finding *finding, void *context);
+PINION_API void pinion_watch_findings(pinion_found *found, void *context);
+
+/*
+ * A call of a routine that can fail, told apart by the frames of the driver that led to it, from the one that the system
+ * called to the one that called the routine. The id follows from the routine and from the places of these frames in
+ * their modules, so that it is the same in every process.
+ */
+struct pinion_call {
+    uint64_t            id;
+    const char         *routine;
+    struct pinion_stack stack;
+};
+
+/* From here on `met` is called the first time that a machine sees a call, before the routine does anything. NULL: no more. */
+typedef void pinion_met(const struct pinion_call *call, void *context);
+PINION_API void pinion_watch_calls(pinion_met *met, void *context);
+
+/* These calls fail the first time that each is made from now; they replace those named before. At most PINION_MOST_CALLS. */
+enum { PINION_MOST_CALLS = 16 };
+PINION_API void pinion_fail_calls(const uint64_t *ids, unsigned nids);
+
 /* ---- Counters ---- */
 
 /* What is alive now. */
@@ -106,7 +159,7 @@ struct pinion_totals {
     uint64_t mappings_made;             /* into system space */
     uint64_t irps_allocated;
     uint64_t irps_completed;
-    uint64_t injected_failures;         /* of pinion_fail and pinion_fail_every */
+    uint64_t injected_failures;         /* of pinion_fail and its kin, and of the verifier's low resources */
     uint64_t findings;                  /* warnings and leaks reported */
     uint64_t lists_built;               /* scatter/gather lists */
     uint64_t map_registers_used;        /* each time that a request got one */

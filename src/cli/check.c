@@ -12,28 +12,23 @@
 
 #include "cli/cli.h"
 
+#include "rtl/mix.h"
+
 #include <string.h>
 
 enum { MOST_COMPLAINTS = 5, CHUNK_SECTORS = 2048, GUARD_BYTE = 0xA5 };
 
 /* ---- random numbers: a counter, scrambled ---- */
 
-static uint64_t scramble(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
-    return x ^ (x >> 31);
-}
-
 uint64_t random_next(uint64_t *state)
 {
     *state += 0x9E3779B97F4A7C15ull;
-    return scramble(*state);
+    return rtl_mix(*state);
 }
 
 uint64_t random_seeded(uint64_t seed, uint64_t a, uint64_t b)
 {
-    return scramble(scramble(scramble(seed + 1) ^ a) + b);
+    return rtl_mix(rtl_mix(rtl_mix(seed + 1) ^ a) + b);
 }
 
 void truth_of_write(uint64_t seed, uint64_t sector, uint32_t generation, unsigned char out[SECTOR_BYTES])

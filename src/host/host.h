@@ -138,6 +138,18 @@ size_t host_stack_of_caller(uintptr_t *pcs, size_t max);
 /* The instruction of this thread's latest fault. */
 uintptr_t host_fault_ip(void);
 
+/* What is known of a return address. NULL and 0: nothing. The texts last until the host_symbols_end of whoever asks. */
+struct host_place {
+    const char *function, *file;
+    unsigned    line;
+    const char *module;         /* path of the program or shared object */
+    uint64_t    offset;         /* from where the module begins: the same in every process */
+};
+void host_place_of(uintptr_t pc, struct host_place *place);
+
+/* The module alone, which takes no debug information; false: none. */
+bool host_module_of(uintptr_t pc, struct host_place *place);
+
 /* "function (file:line)" for an address, or "module+0x1234" where nothing better is known. */
 void host_symbol(uintptr_t pc, char *text, size_t bytes);
 

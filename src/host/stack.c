@@ -141,33 +141,30 @@ static const char *line_by_units(Dwfl_Module *module, uintptr_t pc, int *number)
     return NULL;
 }
 
-static bool symbol_from_dwarf(Dwfl *dwfl, uintptr_t pc, char *text, size_t bytes)
+static void place_from_dwarf(Dwfl *dwfl, uintptr_t pc, struct host_place *place)
 {
     Dwfl_Module *module = dwfl_addrmodule(dwfl, pc);
-    const char *name = module == NULL ? NULL : dwfl_module_addrname(module, pc);
-    const char *file;
-    int number;
+    int number = 0;
 
-    if (name == NULL)
-        return false;
-    file = line_by_ranges(module, pc, &number);
-    if (file == NULL)
-        file = line_by_units(module, pc, &number);
-    if (file != NULL)
-        snprintf(text, bytes, "%s (%s:%d)", name, base_name(file), number);
-    else
-        snprintf(text, bytes, "%s", name);
-    return true;
+    if (module == NULL)
+        return;
+    place->function = dwfl_module_addrname(module, pc);
+    place->file = line_by_ranges(module, pc, &number);
+    if (place->file == NULL)
+        place->file = line_by_units(module, pc, &number);
+    place->line = (unsigned)number;
 }
 
-static void symbol_from_loader(uintptr_t pc, char *text, size_t bytes)
+bool host_module_of(uintptr_t pc, struct host_place *place)
 {
     Dl_info info;
 
+    *place = (struct host_place){0};
     if (dladdr((const void *)pc, &info) == 0 || info.dli_fname == NULL)
-        snprintf(text, bytes, "0x%lx", (unsigned long)pc);
-    else
-        snprintf(text, bytes, "%s+0x%lx", base_name(info.dli_fname), (unsigned long)(pc - (uintptr_t)info.dli_fbase));
+        return false;
+    place->module = info.dli_fname;
+    place->offset = pc - (uintptr_t)info.dli_fbase;
+    return true;
 }
 
 static _Thread_local struct {
@@ -188,10 +185,28 @@ void host_symbols_end(void)
 }
 
 /* A return address belongs to the call before it, so the byte before it is the one that is named. */
+void host_place_of(uintptr_t pc, struct host_place *place)
+{
+    host_module_of(pc, place);
+    host_symbols_begin();
+    if (symbols.dwfl != NULL)
+        place_from_dwarf(symbols.dwfl, pc - 1, place);
+    host_symbols_end();
+}
+
 void host_symbol(uintptr_t pc, char *text, size_t bytes)
 {
+    struct host_place place;
+
     host_symbols_begin();
-    if (symbols.dwfl == NULL || !symbol_from_dwarf(symbols.dwfl, pc - 1, text, bytes))
-        symbol_from_loader(pc, text, bytes);
+    host_place_of(pc, &place);
+    if (place.function != NULL && place.file != NULL)
+        snprintf(text, bytes, "%s (%s:%u)", place.function, base_name(place.file), place.line);
+    else if (place.function != NULL)
+        snprintf(text, bytes, "%s", place.function);
+    else if (place.module != NULL)
+        snprintf(text, bytes, "%s+0x%lx", base_name(place.module), (unsigned long)place.offset);
+    else
+        snprintf(text, bytes, "0x%lx", (unsigned long)pc);
     host_symbols_end();
 }

@@ -69,16 +69,34 @@ static void enter_report(void)
     host_abort_after(REPORT_SECONDS);
 }
 
+/* Without the verifier's report the call stack is only handed on. */
+static void tell_stack(void)
+{
+    uintptr_t pcs[KE_FINDING_FRAMES];
+
+    ke_finding_stack("done at", pcs, host_stack_of_caller(pcs, KE_FINDING_FRAMES));
+}
+
 _Noreturn void ke_bug_check(ULONG code, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4)
 {
     const uint64_t parameters[4] = {p1, p2, p3, p4};
+    const char *name = ke_bug_check_name(code);
+    struct ke_finding finding;
+    char id[16];
 
     enter_report();
+    ke_finding_begin_stop(&finding, name, parameters);
+    snprintf(id, sizeof(id), "0x%X", code);
+    ke_finding_name(id);
+    ke_finding_say(name, "");
     fprintf(stderr, "*** STOP: 0x%08X (0x%llX, 0x%llX, 0x%llX, 0x%llX) %s\n", code, (unsigned long long)p1,
-            (unsigned long long)p2, (unsigned long long)p3, (unsigned long long)p4, ke_bug_check_name(code));
+            (unsigned long long)p2, (unsigned long long)p3, (unsigned long long)p4, name);
     fflush(stdout);
     if (ke_the_machine.hooks.bug_check_report != NULL)
         ke_the_machine.hooks.bug_check_report(code, parameters);
+    else
+        tell_stack();
+    ke_finding_end(&finding);
     abort();
 }
 
@@ -95,12 +113,17 @@ VOID KeBugCheck(ULONG BugCheckCode)
 
 void ke_warn(const char *slug, const char *format, ...)
 {
+    struct ke_finding finding;
     char text[512];
     va_list arguments;
 
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
+    ke_finding_begin(&finding);
+    ke_finding_name(slug);
+    ke_finding_say(text, "");
     fprintf(stderr, "pinion: warning: %s: %s\n", slug, text);
     atomic_fetch_add(&ke_the_machine.findings, 1);
+    ke_finding_end(&finding);
 }

@@ -224,6 +224,28 @@ _Noreturn void ke_bug_check(ULONG code, uint64_t p1, uint64_t p2, uint64_t p3, u
 /* The name of a bug check; "UNKNOWN" for a code that <bugcodes.h> does not have. */
 const char *ke_bug_check_name(ULONG code);
 
+/* ---- finding.c: findings as data ---- */
+
+enum { KE_FINDING_STACKS = 24, KE_FINDING_FRAMES = 12 };
+
+/* A finding on its way from the report that prints it to the watcher. It lives in the frame of whoever begins it. */
+struct ke_finding {
+    struct pinion_finding finding;
+    char                  id[64], text[512];
+    struct pinion_stack   stacks[KE_FINDING_STACKS];
+    const void           *frames[KE_FINDING_STACKS][KE_FINDING_FRAMES];
+};
+
+/* What this thread tells from here to the end is one finding; within another's begin and end it is a part of that. */
+void ke_finding_begin(struct ke_finding *finding);
+void ke_finding_begin_stop(struct ke_finding *finding, const char *bug_check, const uint64_t parameters[4]);
+void ke_finding_end(struct ke_finding *finding);
+
+/* Said of the finding that this thread is telling, if it is telling one. Texts and stacks are copied, but for titles. */
+void ke_finding_name(const char *id);
+void ke_finding_say(const char *what, const char *advice);
+void ke_finding_stack(const char *title, const uintptr_t *pcs, size_t n);
+
 /* One line "pinion: warning: <slug>: ..." on stderr, counted as a finding. */
 void ke_warn(const char *slug, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -248,6 +270,7 @@ enum ke_fallible { KE_FALLIBLE_ROUTINES(KE_FALLIBLE_ENUM) KE_FALLIBLE_COUNT };
 
 extern _Atomic uint32_t ke_failures_armed;
 bool ke_fails_armed(enum ke_fallible routine);
+void ke_failures_count_armed(void);     /* after a change of what ke_calls_armed says */
 void ke_failures_boot(const struct ke_options *options);
 
 /* Must this call fail? Asked once by each call of the routine, before it changes anything. */
@@ -261,6 +284,14 @@ static inline bool ke_internal_fails(void)
 {
     return ke_fails(KE_FALLIBLE_internal);
 }
+
+/* ---- fault_calls.c: failures by call stack ---- */
+
+void ke_calls_boot(const struct ke_options *options);
+bool ke_calls_armed(void);
+
+/* Must this call fail, made with this stack? `name` is the routine's. */
+bool ke_call_fails(const char *name, uintptr_t ip, uintptr_t frame);
 
 /* ---- irql.c, dpc.c, dispatcher.c, workitem.c ---- */
 

@@ -35,6 +35,7 @@ static void print_stack(const char *title, const struct vf_stack *stack)
         return;
     fprintf(stderr, "    %s\n", title);
     vf_stack_print(stack);
+    ke_finding_stack(title, stack->pcs, stack->n);
 }
 
 void vf_story_print(const char *title, const struct vf_stack *stack)
@@ -125,12 +126,13 @@ static void print_arguments(const uint64_t parameters[4])
     }
 }
 
-static void print_more_about(void)
+/* As `pinion explain` takes it. */
+static void name_stop(enum vf_rule rule, char *name, size_t bytes)
 {
-    if (rules[stop.rule].subcode >= 0)
-        fprintf(stderr, "More: pinion explain 0x%X/0x%02X\n", rules[stop.rule].code, (unsigned)rules[stop.rule].subcode);
+    if (rules[rule].subcode >= 0)
+        snprintf(name, bytes, "0x%X/0x%02X", rules[rule].code, (unsigned)rules[rule].subcode);
     else
-        fprintf(stderr, "More: pinion explain 0x%X\n", rules[stop.rule].code);
+        snprintf(name, bytes, "0x%X", rules[rule].code);
 }
 
 /* Stops that no rule stands behind: a fault, or an exception that nobody handled. */
@@ -156,12 +158,17 @@ static void report_without_rule(ULONG code, const uint64_t parameters[4])
 
 void vf_report(ULONG code, const uint64_t parameters[4])
 {
+    char name[32];
+
     host_symbols_begin();
     if (!stop.set) {
         report_without_rule(code, parameters);
         host_symbols_end();
         return;
     }
+    name_stop(stop.rule, name, sizeof(name));
+    ke_finding_name(name);
+    ke_finding_say(rules[stop.rule].what, rules[stop.rule].advice);
     fprintf(stderr, "\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rules[stop.rule].what);
     print_arguments(parameters);
     fputc('\n', stderr);
@@ -170,8 +177,7 @@ void vf_report(ULONG code, const uint64_t parameters[4])
     print_whose(stop.of.va);
     if (stop.of.mdl != NULL)
         print_mdl(stop.of.mdl);
-    fprintf(stderr, "What to do: %s.\n", rules[stop.rule].advice);
-    print_more_about();
+    fprintf(stderr, "What to do: %s.\nMore: pinion explain %s\n", rules[stop.rule].advice, name);
     host_symbols_end();
 }
 
@@ -185,18 +191,32 @@ _Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64
     ke_bug_check(rules[rule].code, p1, p2, p3, p4);
 }
 
-void vf_warn(enum vf_rule rule, struct vf_case of)
+/* The line of a warning names the place; what watches gets the stack. */
+static void warn_at(enum vf_rule rule, struct ke_site site)
 {
+    const struct vf_stack *stack = site.ip == 0 ? NULL : vf_stack_at(&ke_the_machine, site);
     char where[256];
 
-    host_symbols_begin();
-    host_symbol(of.site.ip, where, sizeof(where));
-    if (of.site.ip == 0)
+    if (stack == NULL) {
         ke_warn(rules[rule].slug, "%s; %s", rules[rule].what, rules[rule].advice);
-    else
-        ke_warn(rules[rule].slug, "%s, at %s; %s", rules[rule].what, where, rules[rule].advice);
+        return;
+    }
+    host_symbol(site.ip, where, sizeof(where));
+    ke_warn(rules[rule].slug, "%s, at %s; %s", rules[rule].what, where, rules[rule].advice);
+    ke_finding_stack("done at", stack->pcs, stack->n);
+}
+
+void vf_warn(enum vf_rule rule, struct vf_case of)
+{
+    struct ke_finding finding;
+
+    host_symbols_begin();
+    ke_finding_begin(&finding);
+    warn_at(rule, of.site);
+    ke_finding_say(rules[rule].what, rules[rule].advice);
     print_stack("made at", of.made);
     if (of.mdl != NULL)
         print_mdl(of.mdl);
     host_symbols_end();
+    ke_finding_end(&finding);
 }
