@@ -4,9 +4,9 @@
 #include "mdl/mdl.h"
 
 /* A buffer is of one kind throughout, so that its first page tells. */
-static bool is_device_memory(PMDL mdl)
+static bool is_device_memory(PMDL mdl, size_t npages)
 {
-    return mdl_span(mdl) != 0 && mm_is_io_pfn(mdl_pfns(mdl)[0]);
+    return npages != 0 && mm_is_io_pfn(mdl_pfns(mdl)[0]);
 }
 
 /*
@@ -33,6 +33,6 @@ VOID MmBuildMdlForNonPagedPool(PMDLX MemoryDescriptorList)
     mdl->Process = NULL;
     mdl->MappedSystemVa = (PVOID)mdl_va(mdl);
     mdl_set_flags(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL | MDL_PARTIAL_HAS_BEEN_MAPPED,
-                  MDL_SOURCE_IS_NONPAGED_POOL | (is_device_memory(mdl) ? MDL_IO_SPACE : 0));
+                  MDL_SOURCE_IS_NONPAGED_POOL | (is_device_memory(mdl, npages) ? MDL_IO_SPACE : 0));
     KE_HOOK(machine, mdl_build_record, mdl);
 }

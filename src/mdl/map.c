@@ -128,9 +128,9 @@ static bool map_privately(struct machine *machine, PMDL mdl, size_t npages, ULON
     return NT_SUCCESS(mm_space_map(machine, ptes, &request, va));
 }
 
-static bool lacks_cache_type(const struct mm_frame *frame)
+static bool lacks_cache_type(const struct machine *machine, uint32_t page)
 {
-    return frame->cache == 0 && atomic_load(&frame->state) == MM_FRAME_PAGES;
+    return mm_frame(machine, page)->cache == 0 && mm_frame_state(machine, page) == MM_FRAME_PAGES;
 }
 
 /* The first mapping of pages that were allocated without a cache type gives them one; MmAreMdlPagesCached asks for it. */
@@ -139,7 +139,7 @@ static void settle_cache_type(const struct machine *machine, PMDL mdl, MEMORY_CA
     uint32_t page;
 
     for (size_t i = 0; i < mdl_span(mdl); i++)
-        if (mm_page_of_pfn(machine, mdl_pfns(mdl)[i], &page) && lacks_cache_type(mm_frame(machine, page)))
+        if (mm_page_of_pfn(machine, mdl_pfns(mdl)[i], &page) && lacks_cache_type(machine, page))
             mm_frame(machine, page)->cache = (uint8_t)(cache + 1);
 }
 

@@ -266,7 +266,7 @@ static void require_own_pages(const struct machine *machine, PMDL mdl)
     uint32_t page;
 
     for (size_t i = 0; i < mdl_span(mdl); i++)
-        if (other || !mm_page_of_pfn(machine, pfns[i], &page) || atomic_load(&mm_frame(machine, page)->state) != MM_FRAME_PAGES)
+        if (other || !mm_page_of_pfn(machine, pfns[i], &page) || mm_frame_state(machine, page) != MM_FRAME_PAGES)
             ke_bug_check(MEMORY_MANAGEMENT, 0x1236, (uintptr_t)mdl, (uintptr_t)&pfns[i], pfns[i]);
 }
 

@@ -97,7 +97,7 @@ static void free_block(struct machine *machine, PVOID base)
     uint32_t first, npages = 0;
 
     if (mm_window_page(machine, (uintptr_t)base, &first) && span_offset((uintptr_t)base) == 0
-        && atomic_load(&mm_frame(machine, first)->state) == MM_FRAME_CONTIGUOUS)
+        && mm_frame_state(machine, first) == MM_FRAME_CONTIGUOUS)
         npages = mm_frame(machine, first)->owner_page;
     if (npages == 0)
         ke_bug_check(BAD_POOL_CALLER, BAD_CONTIGUOUS_ADDRESS, (uintptr_t)base, 0, 0);

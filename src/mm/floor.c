@@ -42,8 +42,8 @@ static void shutdown(struct machine *machine)
     host_faults_remove();
     mm_pool_shutdown(machine);
     for (unsigned id = 0; id < MM_MAX_SPACES; id++)
-        if (mm_space_by_id(machine, (uint16_t)id) != NULL)
-            end_space(machine, mm_space_by_id(machine, (uint16_t)id));
+        if (mm_space_by_id(machine, (uint8_t)id) != NULL)
+            end_space(machine, mm_space_by_id(machine, (uint8_t)id));
     mm_spaces_forget(machine);
     mm_claims_shutdown(machine);
     mm_window_shutdown(machine);
@@ -135,7 +135,7 @@ static bool check_used_page(const struct machine *machine, const struct mm_space
         return false;
     frame = mm_frame(machine, page);
     *why = "a frame does not know the page that owns it";
-    if (atomic_load(&frame->state) != MM_FRAME_SPACE || frame->owner_space != space->id || frame->owner_page != i)
+    if (mm_frame_state(machine, page) != MM_FRAME_SPACE || frame->owner_space != space->id || frame->owner_page != i)
         return false;
     *why = "a zombie page has no region that is pinned";
     return !(attributes & MM_RESIDENT) || !(attributes & MM_ZOMBIE);
@@ -180,7 +180,7 @@ bool mm_check(struct machine *machine, const char **why)
 {
     *why = NULL;
     for (unsigned id = 0; id < MM_MAX_SPACES; id++) {
-        struct mm_space *space = mm_space_by_id(machine, (uint16_t)id);
+        struct mm_space *space = mm_space_by_id(machine, (uint8_t)id);
 
         if (space != NULL && !check_space(machine, space, why))
             return false;

@@ -26,8 +26,6 @@ enum {
 #define HIGH_LINEAR_PFN  0x100000ull
 #define HIGH_SCATTER_PFN 0x200000ull
 #define LOW_SCATTER_MAX  0x80000ull
-#define IO_PFN           0xC0000ull     /* 3 GiB .. 4 GiB */
-#define IO_PAGES         0x40000ull
 
 /* ---- pi ---- */
 
@@ -51,43 +49,10 @@ static uint64_t inverse_of_odd(uint64_t odd)
 /* A multiplier between a quarter and a half of the zone keeps neighbours, and neighbours' neighbours, apart. */
 static void scatter(struct mm_zone *zone, uint64_t seed)
 {
-    zone->scattered = true;
     zone->mask = zone->npages - 1;
     zone->multiplier = (mix(seed + zone->npages) & (zone->mask >> 2)) | (zone->npages >> 2) | 1;
     zone->inverse = inverse_of_odd(zone->multiplier);
     zone->offset = mix(seed * 31 + zone->first_page) & zone->mask;
-}
-
-static PFN_NUMBER pfn_in_zone(const struct mm_zone *zone, uint32_t index)
-{
-    return zone->base_pfn + (zone->scattered ? (zone->multiplier * index + zone->offset) & zone->mask : index);
-}
-
-static uint32_t index_in_zone(const struct mm_zone *zone, PFN_NUMBER pfn)
-{
-    const uint64_t place = pfn - zone->base_pfn;
-
-    return (uint32_t)(zone->scattered ? (zone->inverse * (place - zone->offset)) & zone->mask : place);
-}
-
-static struct mm_zone *zone_of_page(const struct machine *machine, uint32_t page)
-{
-    struct mm_zones *zones = machine->mm->zones;
-
-    for (unsigned i = 0; i < zones->nzones; i++)
-        if (page - zones->zone[i].first_page < zones->zone[i].npages)
-            return &zones->zone[i];
-    return NULL;
-}
-
-static const struct mm_zone *zone_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
-{
-    const struct mm_zones *zones = machine->mm->zones;
-
-    for (unsigned i = 0; i < zones->nzones; i++)
-        if (pfn - zones->zone[i].base_pfn < zones->zone[i].npages)
-            return &zones->zone[i];
-    return NULL;
 }
 
 bool mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *page)
@@ -99,31 +64,20 @@ bool mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *pag
     return zone != NULL;
 }
 
-/* From one page to the next, a number goes on by the multiplier, round the zone. */
-static size_t scattered_run(const struct mm_zone *zone, const PFN_NUMBER *pfns, size_t n)
-{
-    PFN_NUMBER next = pfns[0];
-    size_t run = 0;
-
-    while (run < n && pfns[run] == next) {
-        next = zone->base_pfn + ((next - zone->base_pfn + zone->multiplier) & zone->mask);
-        run++;
-    }
-    return run;
-}
-
 size_t mm_run_of_pfns(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, uint32_t *page)
 {
     const struct mm_zone *zone = zone_of_pfn(machine, pfns[0]);
+    struct rtl_steps numbers;
     uint32_t index;
     size_t most;
 
     if (zone == NULL)
         return 0;
+    numbers = steps_from(zone, pfns[0]);
     index = index_in_zone(zone, pfns[0]);
     most = n < zone->npages - index ? n : zone->npages - index;
     *page = zone->first_page + index;
-    return zone->scattered ? scattered_run(zone, pfns, most) : rtl_lanes->count_run(pfns, most);
+    return rtl_lanes->count_steps(pfns, &numbers, most);
 }
 
 PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page)
@@ -135,11 +89,9 @@ PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page)
 
 static void store_pfns(const struct mm_zone *zone, uint32_t first, size_t n, PFN_NUMBER *pfns)
 {
-    if (!zone->scattered)
-        rtl_lanes->count_up(pfns, zone->base_pfn + first, n);
-    else
-        for (size_t i = 0; i < n; i++)
-            pfns[i] = pfn_in_zone(zone, first + (uint32_t)i);
+    const struct rtl_steps numbers = steps_from(zone, pfn_in_zone(zone, first));
+
+    rtl_store_steps(pfns, &numbers, n);
 }
 
 void mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns)
@@ -167,22 +119,16 @@ PFN_NUMBER mm_highest_pfn(const struct machine *machine)
     return highest;
 }
 
+_Static_assert(MM_FRAME_FREE == 0 && sizeof(struct mm_frame) == 12, "a free frame's state is zero; with it, a frame takes 13 bytes");
+
 struct mm_frame *mm_frame(const struct machine *machine, uint32_t page)
 {
     return &machine->mm->frames[page];
 }
 
-/* The eight bytes that a frame's state lies in are the upper half of its entry. */
-_Static_assert(sizeof(struct mm_frame) == 16 && offsetof(struct mm_frame, state) == 10, "count_marked looks at the state");
-
-size_t mm_frames_used(const struct machine *machine, uint32_t page, size_t n)
+enum mm_frame_state mm_frame_state(const struct machine *machine, uint32_t page)
 {
-    return rtl_lanes->count_marked(mm_frame(machine, page), n, (uint64_t)0xFF << 16);
-}
-
-bool mm_is_io_pfn(PFN_NUMBER pfn)
-{
-    return pfn - IO_PFN < IO_PAGES;
+    return (enum mm_frame_state)atomic_load(&machine->mm->frame_states[page]);
 }
 
 /* ---- taking ---- */
@@ -295,7 +241,7 @@ bool mm_frames_take_contiguous(struct machine *machine, const struct mm_frame_wa
         struct mm_zone *zone = &zones->zone[i];
         size_t index;
 
-        if (zone->scattered || zone->io || !is_on_node(zone, want->node))
+        if (is_scattered(zone) || zone->io || !is_on_node(zone, want->node))
             continue;
         taken = take_contiguous_locked(zone, want, &index);
         if (taken)
@@ -358,9 +304,9 @@ size_t mm_frames_take_pages(struct machine *machine, const struct mm_frame_want 
 
 /* ---- giving back ---- */
 
-static void set_state(struct mm_frame *frame, enum mm_frame_state state)
+static void set_state(struct machine *machine, uint32_t page, enum mm_frame_state state)
 {
-    atomic_store_explicit(&frame->state, (uint8_t)state, memory_order_seq_cst);
+    atomic_store(&machine->mm->frame_states[page], (uint8_t)state);
 }
 
 static void give_run(struct machine *machine, uint32_t first, size_t npages)
@@ -381,14 +327,14 @@ static void give_run(struct machine *machine, uint32_t first, size_t npages)
 }
 
 /* Free a frame, or leave it to its pins. A last unpin that comes between is seen by one side or the other. */
-static bool release_frame(struct mm_frame *frame)
+static bool release_frame(struct machine *machine, uint32_t page)
 {
     uint8_t zombie = MM_FRAME_ZOMBIE;
 
-    set_state(frame, MM_FRAME_ZOMBIE);
-    if (atomic_load(&frame->pins) != 0)
+    set_state(machine, page, MM_FRAME_ZOMBIE);
+    if (atomic_load(&mm_frame(machine, page)->pins) != 0)
         return false;
-    return atomic_compare_exchange_strong(&frame->state, &zombie, MM_FRAME_FREE);
+    return atomic_compare_exchange_strong(&machine->mm->frame_states[page], &zombie, MM_FRAME_FREE);
 }
 
 void mm_frames_give(struct machine *machine, uint32_t first, size_t npages)
@@ -396,7 +342,7 @@ void mm_frames_give(struct machine *machine, uint32_t first, size_t npages)
     size_t start = 0;
 
     for (size_t i = 0; i < npages; i++) {
-        if (release_frame(mm_frame(machine, first + (uint32_t)i)))
+        if (release_frame(machine, first + (uint32_t)i))
             continue;
         if (i > start)
             give_run(machine, first + (uint32_t)start, i - start);
@@ -413,14 +359,14 @@ void mm_frames_give_unpinned(struct machine *machine, uint32_t first, size_t npa
         const uint32_t pins = atomic_load(&frame->pins);
 
         if (pins != 0)
-            ke_bug_check(PFN_LIST_CORRUPT, 0x9A, mm_pfn_of_page(machine, first + (uint32_t)i), atomic_load(&frame->state), pins);
+            ke_bug_check(PFN_LIST_CORRUPT, 0x9A, mm_pfn_of_page(machine, first + (uint32_t)i), mm_frame_state(machine, first + (uint32_t)i), pins);
     }
     mm_frames_give(machine, first, npages);
 }
 
 void mm_frame_unpinned(struct machine *machine, uint32_t page)
 {
-    if (atomic_load(&mm_frame(machine, page)->state) == MM_FRAME_ZOMBIE && release_frame(mm_frame(machine, page)))
+    if (mm_frame_state(machine, page) == MM_FRAME_ZOMBIE && release_frame(machine, page))
         give_run(machine, page, 1);
 }
 
@@ -444,7 +390,7 @@ void mm_frames_allow_execution(struct machine *machine, uint32_t first, size_t n
 void mm_frames_mark(struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state)
 {
     for (size_t i = 0; i < npages; i++)
-        set_state(mm_frame(machine, first + (uint32_t)i), state);
+        set_state(machine, first + (uint32_t)i, state);
 }
 
 size_t mm_frames_free(struct machine *machine)
@@ -466,7 +412,8 @@ static struct mm_zone *plan_zone(struct mm_zones *zones, uint32_t *next_page, PF
     struct mm_zone *zone = &zones->zone[zones->nzones++];
 
     VERIFY(zones->nzones <= MM_MAX_ZONES);
-    *zone = (struct mm_zone){.first_page = *next_page, .npages = (uint32_t)npages, .base_pfn = base, .general = general};
+    *zone = (struct mm_zone){.first_page = *next_page, .npages = (uint32_t)npages, .base_pfn = base, .general = general,
+                              .multiplier = 1, .inverse = 1, .mask = ~(uint64_t)0};
     *next_page += (uint32_t)npages;
     return zone;
 }
@@ -487,7 +434,7 @@ static size_t plan_zones(struct mm_zones *zones, size_t ram_pages)
     plan_zone(zones, &next_page, LOW_LINEAR_PFN, LOW_LINEAR_PAGES, false);
     plan_zone(zones, &next_page, MID_LINEAR_PFN, LINEAR_PAGES, false);
     plan_zone(zones, &next_page, HIGH_LINEAR_PFN, LINEAR_PAGES, false);
-    plan_zone(zones, &next_page, IO_PFN, IO_PAGES, false)->io = true;
+    plan_zone(zones, &next_page, MM_IO_PFN, MM_IO_PAGES, false)->io = true;
     plan_zone(zones, &next_page, LOW_SCATTER_PFN, low, true);
     for (size_t left = ram_pages - low; left > 0;) {
         const size_t piece = power_of_two_below(left);
@@ -515,15 +462,26 @@ static int open_zone(struct mm_zone *zone, const struct ke_options *options)
     return 0;
 }
 
-static size_t frame_table_bytes(const struct mm_state *mm)
+static size_t table_bytes(const struct mm_state *mm, size_t entry_bytes)
 {
-    return span_bytes_to_pages(mm->npages * sizeof(struct mm_frame)) * HOST_PAGE_SIZE;
+    return span_bytes_to_pages(mm->npages * entry_bytes) * HOST_PAGE_SIZE;
+}
+
+static int make_frame_tables(struct mm_state *mm)
+{
+    void *frames = NULL, *states = NULL;
+    int error = host_table(table_bytes(mm, sizeof(*mm->frames)), &frames);
+
+    if (error == 0)
+        error = host_table(table_bytes(mm, sizeof(*mm->frame_states)), &states);
+    mm->frames = frames;
+    mm->frame_states = states;
+    return error;
 }
 
 int mm_frames_boot(struct machine *machine)
 {
     struct mm_state *mm = machine->mm;
-    void *table;
     int error = 0;
 
     mm->zones = calloc(1, sizeof(*mm->zones));
@@ -533,11 +491,7 @@ int mm_frames_boot(struct machine *machine)
     mm->npages = plan_zones(mm->zones, machine->options.ram_bytes / HOST_PAGE_SIZE);
     for (unsigned i = 0; i < mm->zones->nzones && error == 0; i++)
         error = open_zone(&mm->zones->zone[i], &machine->options);
-    if (error == 0)
-        error = host_table(frame_table_bytes(mm), &table);
-    if (error == 0)
-        mm->frames = table;
-    return error;
+    return error == 0 ? make_frame_tables(mm) : error;
 }
 
 void mm_frames_shutdown(struct machine *machine)
@@ -546,7 +500,8 @@ void mm_frames_shutdown(struct machine *machine)
 
     if (mm->zones == NULL)
         return;
-    host_release(mm->frames, frame_table_bytes(mm));
+    host_release(mm->frames, table_bytes(mm, sizeof(*mm->frames)));
+    host_release((void *)mm->frame_states, table_bytes(mm, sizeof(*mm->frame_states)));
     for (unsigned i = 0; i < mm->zones->nzones; i++)
         host_release(mm->zones->zone[i].bitmaps, mm->zones->zone[i].bitmaps_bytes);
     host_mutex_destroy(&mm->zones->lock);

@@ -24,6 +24,10 @@
 #define MM_NO_PFN        (~(PFN_NUMBER)0)
 #define MM_HOST_PFN_BASE ((PFN_NUMBER)1 << 36)
 
+/* 3 GiB .. 4 GiB */
+#define MM_IO_PFN   0xC0000ull
+#define MM_IO_PAGES 0x40000ull
+
 /* Above it are MM_BAD_POINTER, whose page Linux gives to nobody, and the addresses of Linux itself: system space without a page. */
 #define MM_HIGHEST_USER_ADDRESS ((uintptr_t)MM_BAD_POINTER - 1)
 
@@ -37,18 +41,18 @@ enum mm_frame_state {
 };
 
 /*
- * One page of RAM. All zero means: free and never used.
+ * One page of RAM, but for its state: states are an array of their own, so that a question about many frames reads a byte each.
+ * All zero means: free and never used.
  * Invariant: pins == 0 in state FREE and SPACE; pins > 0 in state ZOMBIE. The pins of SPACE frames stand in the space.
  */
 struct mm_frame {
     _Atomic uint32_t pins;
     uint32_t         owner_page;        /* SPACE: index of the page in its space. CONTIGUOUS: pages of the block, in its first frame */
-    uint16_t         owner_space;       /* SPACE: the space's id */
-    _Atomic uint8_t  state;             /* enum mm_frame_state */
+    uint8_t          owner_space;       /* SPACE: the space's id */
     uint8_t          dirty;             /* may hold bytes that are not zero */
     uint8_t          cache;             /* MEMORY_CACHING_TYPE + 1; 0: none yet */
-    uint8_t          executable;        /* may be executed in the RAM window, where a fetch of an instruction finds out that it is */
-    uint8_t          executed;          /* was: its place in the window permits it */
+    uint8_t          executable : 1;    /* may be executed in the RAM window, where a fetch of an instruction finds out that it is */
+    uint8_t          executed : 1;      /* was: its place in the window permits it */
 };
 
 enum { MM_NODES = 2, MM_ANY_NODE = -1 };        /* node 0 is the memory below 4 GiB, node 1 what is above */
@@ -66,7 +70,7 @@ PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page);
 void       mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns);
 size_t     mm_run_of_pfns(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, uint32_t *page);   /* pages in a row, from *page on; 0: no RAM */
 struct mm_frame *mm_frame(const struct machine *machine, uint32_t page);
-size_t     mm_frames_used(const struct machine *machine, uint32_t page, size_t n);     /* how many from the first are not free */
+enum mm_frame_state mm_frame_state(const struct machine *machine, uint32_t page);
 PFN_NUMBER mm_highest_pfn(const struct machine *machine);
 PFN_NUMBER mm_pfn_below(uint64_t highest_pa);           /* the last page that lies wholly at or below an inclusive address */
 
@@ -83,7 +87,10 @@ bool mm_frames_take_contiguous(struct machine *machine, const struct mm_frame_wa
 size_t mm_frames_take_pages(struct machine *machine, const struct mm_frame_want *want, PFN_NUMBER *pfns);
 
 /* Physical addresses that are a device's and not RAM: they can be mapped and hold what is stored there, no allocation gives them. */
-bool mm_is_io_pfn(PFN_NUMBER pfn);
+static inline bool mm_is_io_pfn(PFN_NUMBER pfn)
+{
+    return pfn - MM_IO_PFN < MM_IO_PAGES;
+}
 
 /* As mm_frames_give, for memory that a driver frees: a page that is still locked for I/O is bug check 0x4E/0x9A. */
 void mm_frames_give_unpinned(struct machine *machine, uint32_t first, size_t npages);
@@ -100,8 +107,8 @@ size_t mm_frames_free(struct machine *machine);
 
 /* ---- window.c: the RAM window ---- */
 
-void *mm_window_va(const struct machine *machine, uint32_t page);
-bool  mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page);
+static inline void *mm_window_va(const struct machine *machine, uint32_t page);
+static inline bool  mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page);     /* false: the address is not in it */
 
 /*
  * Memory that may be executed is written like any other and executed hardly ever: its page becomes executable in the window when an
@@ -176,7 +183,7 @@ struct mm_region {
  * pfns[i], and that frame's owner is (id, i).
  */
 struct mm_space {
-    uint16_t          id;               /* (C) index in the machine's table of spaces */
+    uint8_t           id;               /* (C) index in the machine's table of spaces */
     enum mm_kind      kind;             /* (C) */
     PEPROCESS         process;          /* (C) whose range this is; NULL for system space */
     uintptr_t         base;             /* (C) */
@@ -336,6 +343,7 @@ struct mm_state {
     size_t            npages;
     uint8_t          *window;           /* the RAM window's first byte */
     struct mm_frame  *frames;           /* one a page */
+    _Atomic uint8_t  *frame_states;     /* one a page: enum mm_frame_state */
     struct mm_zones  *zones;
     struct mm_pool   *pool;
     struct mm_space  *system_ptes;
@@ -347,6 +355,19 @@ struct mm_state {
     _Atomic(struct mm_claim_row *) claim_rows;          /* a list that only grows */
     struct host_mutex claims_lock;      /* held while a claim is broken */
 };
+
+static inline void *mm_window_va(const struct machine *machine, uint32_t page)
+{
+    return machine->mm->window + (size_t)page * HOST_PAGE_SIZE;
+}
+
+static inline bool mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page)
+{
+    const uintptr_t off = va - (uintptr_t)machine->mm->window;
+
+    *page = (uint32_t)(off >> SPAN_PAGE_SHIFT);
+    return off < machine->mm->npages * HOST_PAGE_SIZE;
+}
 
 /* The one that the calling thread is attached to, or the one that the machine booted with. */
 static inline PEPROCESS mm_current_process(const struct machine *machine)

@@ -69,9 +69,11 @@ static bool pin_space_page(struct machine *machine, struct mm_space *space, uint
     return has_room_for_pin(machine, space, page) && add_pin(&space->pins[page]);
 }
 
-static bool pin_frame(struct machine *machine, struct mm_frame *frame)
+static bool pin_frame(struct machine *machine, uint32_t page)
 {
-    if (atomic_load(&frame->state) == MM_FRAME_SPACE)
+    struct mm_frame *frame = mm_frame(machine, page);
+
+    if (mm_frame_state(machine, page) == MM_FRAME_SPACE)
         return pin_space_page(machine, mm_space_by_id(machine, frame->owner_space), frame->owner_page);
     return add_pin(&frame->pins);
 }
@@ -82,7 +84,7 @@ static bool pin_pfn(struct machine *machine, PFN_NUMBER pfn)
 
     if (is_host_pfn(pfn))
         return true;
-    return mm_page_of_pfn(machine, pfn, &page) && pin_frame(machine, mm_frame(machine, page));
+    return mm_page_of_pfn(machine, pfn, &page) && pin_frame(machine, page);
 }
 
 /* Drop one pin that the page itself counts; false: it counts none. */
@@ -121,7 +123,7 @@ static void unpin_pfn(struct machine *machine, PFN_NUMBER pfn)
     if (!mm_page_of_pfn(machine, pfn, &page))
         stop_unlocked_too_often(pfn);
     frame = mm_frame(machine, page);
-    if (atomic_load(&frame->state) == MM_FRAME_SPACE)
+    if (mm_frame_state(machine, page) == MM_FRAME_SPACE)
         unpin_space_page(machine, mm_space_by_id(machine, frame->owner_space), frame->owner_page, pfn);
     else if (drop_pin(&frame->pins, pfn))
         mm_frame_unpinned(machine, page);
@@ -260,9 +262,7 @@ static NTSTATUS lock_in_space(struct machine *machine, struct mm_space *space, c
 
 static bool pin_window_page(struct machine *machine, uint32_t page)
 {
-    struct mm_frame *frame = mm_frame(machine, page);
-
-    return atomic_load(&frame->state) != MM_FRAME_FREE && pin_frame(machine, frame);
+    return mm_frame_state(machine, page) != MM_FRAME_FREE && pin_frame(machine, page);
 }
 
 static NTSTATUS lock_in_window(struct machine *machine, const struct mm_lock_request *request, PFN_NUMBER *pfns)
@@ -281,7 +281,7 @@ static NTSTATUS lock_in_window(struct machine *machine, const struct mm_lock_req
         mm_pfns_of_pages(machine, first, n, pfns);
         return STATUS_SUCCESS;
     }
-    status = atomic_load(&mm_frame(machine, first + (uint32_t)done)->state) == MM_FRAME_FREE ? STATUS_ACCESS_VIOLATION
+    status = mm_frame_state(machine, first + (uint32_t)done) == MM_FRAME_FREE ? STATUS_ACCESS_VIOLATION
                                                                                               : STATUS_WORKING_SET_QUOTA;
     while (done-- > 0)
         unpin_pfn(machine, mm_pfn_of_page(machine, first + (uint32_t)done));
@@ -310,10 +310,12 @@ static NTSTATUS lock_on_host(const struct mm_lock_request *request, PFN_NUMBER *
 {
     struct mm_lock_request probe = *request;
     const NTSTATUS status = probe.bytes == 0 ? STATUS_SUCCESS : pinion_try(probe_host, &probe);
+    struct rtl_steps numbers;
 
     if (!NT_SUCCESS(status))
         return status;
-    rtl_lanes->count_up(pfns, MM_HOST_PFN_BASE + (probe.va >> SPAN_PAGE_SHIFT), span_pages(probe.va, probe.bytes));
+    numbers = rtl_steps_up_from(MM_HOST_PFN_BASE + (probe.va >> SPAN_PAGE_SHIFT));
+    rtl_store_steps(pfns, &numbers, span_pages(probe.va, probe.bytes));
     return STATUS_SUCCESS;
 }
 
@@ -433,7 +435,7 @@ uint32_t mm_pins_of_pfn(const struct machine *machine, PFN_NUMBER pfn)
     if (!mm_page_of_pfn(machine, pfn, &page))
         return 0;
     frame = mm_frame(machine, page);
-    if (atomic_load(&frame->state) != MM_FRAME_SPACE)
+    if (mm_frame_state(machine, page) != MM_FRAME_SPACE)
         return atomic_load(&frame->pins);
     return pins_of_space_page(machine, mm_space_by_id(machine, frame->owner_space), frame->owner_page);
 }
@@ -453,7 +455,7 @@ bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn)
         return true;
     if (!mm_page_of_pfn(machine, pfn, &page))
         return false;
-    switch ((enum mm_frame_state)atomic_load(&mm_frame(machine, page)->state)) {
+    switch (mm_frame_state(machine, page)) {
     case MM_FRAME_FREE:
         return false;
     case MM_FRAME_SPACE:

@@ -187,7 +187,7 @@ size_t pinion_trim(void)
 
     host_mutex_lock(&machine->mm->spaces_lock);
     for (unsigned id = 0; id < MM_MAX_SPACES; id++) {
-        struct mm_space *space = mm_space_by_id(machine, (uint16_t)id);
+        struct mm_space *space = mm_space_by_id(machine, (uint8_t)id);
 
         if (space != NULL && space->kind != MM_KIND_SYSTEM_PTE)
             trimmed += mm_space_trim(machine, space);

@@ -745,14 +745,14 @@ static bool enter_table(struct machine *machine, struct mm_space *space)
     while (id < MM_MAX_SPACES && atomic_load_explicit(&mm->spaces[id], memory_order_relaxed) != NULL)
         id++;
     if (id < MM_MAX_SPACES) {
-        space->id = (uint16_t)id;
+        space->id = (uint8_t)id;
         atomic_store_explicit(&mm->spaces[id], space, memory_order_release);
     }
     host_mutex_unlock(&mm->spaces_lock);
     return id < MM_MAX_SPACES;
 }
 
-struct mm_space *mm_space_by_id(const struct machine *machine, uint16_t id)
+struct mm_space *mm_space_by_id(const struct machine *machine, uint8_t id)
 {
     return atomic_load_explicit(&machine->mm->spaces[id], memory_order_acquire);
 }

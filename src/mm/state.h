@@ -17,7 +17,7 @@ void mm_pool_report_leaks(struct machine *machine);                     /* a war
 enum host_fault_verdict mm_on_fault(const struct host_fault *fault);
 
 void             mm_spaces_forget(struct machine *machine);             /* at shutdown: those that have ended */
-struct mm_space *mm_space_by_id(const struct machine *machine, uint16_t id);
+struct mm_space *mm_space_by_id(const struct machine *machine, uint8_t id);
 uint64_t         mm_space_pins(struct mm_space *space);                 /* held on all its pages */
 
 /* ---- claim.c: pins on ranges; claim.h has how they are made ---- */

@@ -2,6 +2,7 @@
 /* What an address is, and which frame stands behind it. Reads page tables without a lock; changes nothing. */
 
 #include "mm/state.h"
+#include "mm/zones.h"
 
 static bool lies_in(const struct mm_space *space, uintptr_t va)
 {
@@ -44,7 +45,7 @@ static PFN_NUMBER translate_in_window(const struct machine *machine, uintptr_t v
     uint32_t page;
 
     mm_window_page(machine, va, &page);
-    if (atomic_load(&mm_frame(machine, page)->state) == MM_FRAME_FREE)
+    if (mm_frame_state(machine, page) == MM_FRAME_FREE)
         return MM_NO_PFN;
     return mm_pfn_of_page(machine, page);
 }
@@ -65,14 +66,22 @@ PFN_NUMBER mm_translate(const struct machine *machine, uintptr_t va)
 
 static size_t translate_window_range(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns)
 {
+    const struct mm_zone *zone = zone_of_page(machine, page);
+    const uint32_t index = page - zone->first_page;
     const size_t left = machine->mm->npages - page;
-    const size_t resident = mm_frames_used(machine, page, npages < left ? npages : left);
+    const size_t resident = rtl_count_nonzero(&machine->mm->frame_states[page], npages < left ? npages : left);
+    struct rtl_steps numbers;
 
-    mm_pfns_of_pages(machine, page, resident, pfns);
+    if (UNLIKELY(resident > zone->npages - index)) {
+        mm_pfns_of_pages(machine, page, resident, pfns);
+        return resident;
+    }
+    numbers = steps_from(zone, pfn_in_zone(zone, index));
+    rtl_store_steps(pfns, &numbers, resident);
     return resident;
 }
 
-static size_t translate_one_by_one(const struct machine *machine, uintptr_t va, size_t npages, PFN_NUMBER *pfns)
+static __attribute__((noinline)) size_t translate_one_by_one(const struct machine *machine, uintptr_t va, size_t npages, PFN_NUMBER *pfns)
 {
     for (size_t i = 0; i < npages; i++) {
         const PFN_NUMBER pfn = mm_translate(machine, va + i * HOST_PAGE_SIZE);

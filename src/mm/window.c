@@ -9,19 +9,6 @@
 #include "mm/state.h"
 #include "rtl/lanes.h"
 
-void *mm_window_va(const struct machine *machine, uint32_t page)
-{
-    return machine->mm->window + (size_t)page * HOST_PAGE_SIZE;
-}
-
-bool mm_window_page(const struct machine *machine, uintptr_t va, uint32_t *page)
-{
-    const uintptr_t off = va - (uintptr_t)machine->mm->window;
-
-    *page = (uint32_t)(off >> SPAN_PAGE_SHIFT);
-    return off < machine->mm->npages * HOST_PAGE_SIZE;
-}
-
 bool mm_window_execute(struct machine *machine, uint32_t page)
 {
     struct mm_frame *frame = mm_frame(machine, page);
@@ -48,6 +35,7 @@ static bool is_host_pfn(PFN_NUMBER pfn)
 
 size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, void **va)
 {
+    struct rtl_steps numbers;
     uint32_t first = 0;
     size_t run;
 
@@ -55,7 +43,8 @@ size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_
         return 0;
     if (is_host_pfn(pfns[0])) {
         *va = (void *)((pfns[0] - MM_HOST_PFN_BASE) << SPAN_PAGE_SHIFT);
-        return rtl_lanes->count_run(pfns, n);
+        numbers = rtl_steps_up_from(pfns[0]);
+        return rtl_lanes->count_steps(pfns, &numbers, n);
     }
     run = mm_run_of_pfns(machine, pfns, n, &first);
     *va = mm_window_va(machine, first);

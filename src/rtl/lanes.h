@@ -13,22 +13,43 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * A progression of page numbers: the i-th one is base + ((place + i * step) & mask). Pages that are neighbours in the RAM file have
+ * such numbers; where they simply count up, step is 1 and mask all ones.
+ */
+struct rtl_steps {
+    uint64_t base, place, step, mask;
+};
+
+static inline struct rtl_steps rtl_steps_up_from(uint64_t first)
+{
+    return (struct rtl_steps){.base = 0, .place = first, .step = 1, .mask = ~(uint64_t)0};
+}
+
+static inline uint64_t rtl_step_number(const struct rtl_steps *steps, size_t i)
+{
+    return steps->base + ((steps->place + i * steps->step) & steps->mask);
+}
+
 struct rtl_lanes {
     const char *name;
 
-    /* out[i] = first + i */
-    void (*count_up)(uint64_t *out, uint64_t first, size_t n);
+    /* out[i] = the i-th number */
+    void (*store_steps)(uint64_t *out, const struct rtl_steps *steps, size_t n);
 
-    /* How many entries from the start follow one another: p[i + 1] == p[i] + 1. At least 1 unless n is 0. */
-    size_t (*count_run)(const uint64_t *p, size_t n);
+    /* How many entries from the start are the progression's. */
+    size_t (*count_steps)(const uint64_t *p, const struct rtl_steps *steps, size_t n);
 
     bool (*equal)(const uint64_t *a, const uint64_t *b, size_t n);
 
     /* (bytes[i] & mask) == value for all i? */
     bool (*all_bytes)(const _Atomic uint8_t *bytes, size_t n, uint8_t mask, uint8_t value);
 
-    /* Of entries of 16 bytes, how many from the start have any of these bits in their upper eight? */
-    size_t (*count_marked)(const void *entries, size_t n, uint64_t bits);
+    /* How many bytes from the start are not zero. */
+    size_t (*count_nonzero)(const _Atomic uint8_t *bytes, size_t n);
+
+    /* The index of the first entry with this value; n: there is none. */
+    size_t (*find_word)(const _Atomic uint64_t *words, size_t n, uint64_t value);
 };
 
 /* Those that this processor can run, the best one first; the scalar ones are always the last. How many there are. */
@@ -37,12 +58,51 @@ size_t rtl_lanes_available(const struct rtl_lanes *available[3]);
 /* The best of them. */
 extern const struct rtl_lanes *rtl_lanes;
 
-/* As the bodies of these names; few entries are looked at right here. */
+/*
+ * As the bodies of these names. A few entries are looked at right here: they take less time than the call.
+ *
+ *     11 bytes     | first 8 ............... |            the two halves overlap
+ *                           | ............... last 8 |
+ */
+enum { RTL_FEW = 4, RTL_FEW_BYTES = 16 };
+
+#if defined(__SANITIZE_THREAD__)
+enum { RTL_HALVES_FROM = RTL_FEW_BYTES + 1 };          /* it follows accesses to whole entries only */
+#else
+enum { RTL_HALVES_FROM = 8 };
+#endif
+
+typedef uint64_t rtl_eight_bytes __attribute__((aligned(1), may_alias));
+
+static inline uint64_t rtl_load_eight(const _Atomic uint8_t *bytes)
+{
+    const uint64_t eight = *(const volatile rtl_eight_bytes *)(const volatile void *)bytes;
+
+    atomic_signal_fence(memory_order_acquire);
+    return eight;
+}
+
+/* The same byte eight times. */
+static inline uint64_t rtl_repeat_byte(uint8_t byte)
+{
+    return byte * (~(uint64_t)0 / 0xFF);
+}
+
+static inline void rtl_store_steps(uint64_t *out, const struct rtl_steps *steps, size_t n)
+{
+    if (n > RTL_FEW) {
+        rtl_lanes->store_steps(out, steps, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        out[i] = rtl_step_number(steps, i);
+}
+
 static inline bool rtl_equal(const uint64_t *a, const uint64_t *b, size_t n)
 {
     uint64_t differ = 0;
 
-    if (n > 4)
+    if (n > RTL_FEW)
         return rtl_lanes->equal(a, b, n);
     for (size_t i = 0; i < n; i++)
         differ |= a[i] ^ b[i];
@@ -53,11 +113,46 @@ static inline bool rtl_all_bytes(const _Atomic uint8_t *bytes, size_t n, uint8_t
 {
     unsigned differ = 0;
 
-    if (n > 4)
+    if (n > RTL_FEW_BYTES)
         return rtl_lanes->all_bytes(bytes, n, mask, value);
+    if (n >= RTL_HALVES_FROM) {
+        const uint64_t masks = rtl_repeat_byte(mask), values = rtl_repeat_byte(value);
+
+        return (((rtl_load_eight(bytes) & masks) ^ values) | ((rtl_load_eight(bytes + n - 8) & masks) ^ values)) == 0;
+    }
     for (size_t i = 0; i < n; i++)
         differ |= (atomic_load_explicit(&bytes[i], memory_order_acquire) & mask) ^ value;
     return differ == 0;
+}
+
+/* Exact in its lowest such bit, and so in whether there is one. */
+static inline bool rtl_has_zero_byte(uint64_t eight)
+{
+    return ((eight - rtl_repeat_byte(0x01)) & ~eight & rtl_repeat_byte(0x80)) != 0;
+}
+
+static inline size_t rtl_count_nonzero(const _Atomic uint8_t *bytes, size_t n)
+{
+    size_t i = 0;
+
+    if (n > RTL_FEW_BYTES)
+        return rtl_lanes->count_nonzero(bytes, n);
+    if (n >= RTL_HALVES_FROM && !rtl_has_zero_byte(rtl_load_eight(bytes)) && !rtl_has_zero_byte(rtl_load_eight(bytes + n - 8)))
+        return n;
+    while (i < n && atomic_load_explicit(&bytes[i], memory_order_acquire) != 0)
+        i++;
+    return i;
+}
+
+static inline size_t rtl_find_word(const _Atomic uint64_t *words, size_t n, uint64_t value)
+{
+    size_t i = 0;
+
+    if (n > RTL_FEW)
+        return rtl_lanes->find_word(words, n, value);
+    while (i < n && atomic_load_explicit(&words[i], memory_order_relaxed) != value)
+        i++;
+    return i;
 }
 
 #endif

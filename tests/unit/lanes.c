@@ -26,35 +26,52 @@ static uint64_t *expect_untouched_around(uint64_t *out, size_t n)
     return out;
 }
 
-/* Counting up stores first + i, and not a byte more. */
-TEST(lanes, count_up__any_length_and_alignment__same_as_scalar)
+/* Numbers that count up, numbers that go round in a zone of 2^k, and numbers that do so backwards. */
+static const struct rtl_steps progressions[] = {
+    {.base = 0, .place = 0xFFFFFFF0, .step = 1, .mask = ~(uint64_t)0},
+    {.base = 0x200000, .place = 5, .step = 0x2f3d5, .mask = 0x7FFFF},
+    {.base = 7, .place = 3, .step = 61, .mask = 63},
+};
+enum { PROGRESSIONS = sizeof(progressions) / sizeof(progressions[0]) };
+
+/* A progression is stored number by number, and not a byte more. */
+TEST(lanes, store_steps__any_length_and_alignment__same_as_scalar)
 {
     uint64_t expected[MOST], room[MOST + SHIFTS + 2];
 
-    for (size_t n = 0; n <= MOST; n++) {
-        scalar()->count_up(expected, 0xFFFFFFF0 + n, n);
+    for (size_t i = 0; i < PROGRESSIONS * (MOST + 1); i++) {
+        const struct rtl_steps *steps = &progressions[i % PROGRESSIONS];
+        const size_t n = i / PROGRESSIONS;
+
+        scalar()->store_steps(expected, steps, n);
         for (size_t b = 0; b < nbodies; b++)
             for (size_t shift = 0; shift < SHIFTS; shift++) {
                 memset(room, 0x55, sizeof(room));
-                bodies[b]->count_up(room + 1 + shift, 0xFFFFFFF0 + n, n);
+                bodies[b]->store_steps(room + 1 + shift, steps, n);
                 EXPECT_EQ(memcmp(expect_untouched_around(room + 1 + shift, n), expected, n * sizeof(uint64_t)), 0);
             }
+        rtl_store_steps(room, steps, n);
+        EXPECT_EQ(memcmp(room, expected, n * sizeof(uint64_t)), 0);
     }
 }
 
-/* A run ends where it is broken, wherever that is. */
-TEST(lanes, count_run__broken_anywhere__same_as_scalar)
+/* The count ends where a number is not the progression's, wherever that is. */
+TEST(lanes, count_steps__broken_anywhere__same_as_scalar)
 {
     uint64_t numbers[MOST];
 
-    for (size_t n = 0; n <= MOST; n++)
+    for (size_t i = 0; i < PROGRESSIONS * (MOST + 1); i++) {
+        const struct rtl_steps *steps = &progressions[i % PROGRESSIONS];
+        const size_t n = i / PROGRESSIONS;
+
         for (size_t broken = 0; broken <= n; broken++) {
-            scalar()->count_up(numbers, 77, n);
+            scalar()->store_steps(numbers, steps, n);
             if (broken < n)
-                numbers[broken] += 1000;
+                numbers[broken] ^= (uint64_t)1 << (broken % 64);
             for (size_t b = 0; b < nbodies; b++)
-                EXPECT_EQ(bodies[b]->count_run(numbers, n), scalar()->count_run(numbers, n));
+                EXPECT_EQ(bodies[b]->count_steps(numbers, steps, n), broken);
         }
+    }
 }
 
 /* One bit that differs anywhere is seen. */
@@ -64,8 +81,8 @@ TEST(lanes, equal__one_bit_differs__same_as_scalar)
 
     for (size_t n = 0; n <= MOST; n++)
         for (size_t place = 0; place <= n; place++) {
-            scalar()->count_up(one, 1, n);
-            scalar()->count_up(other, 1, n);
+            scalar()->store_steps(one, &progressions[0], n);
+            scalar()->store_steps(other, &progressions[0], n);
             if (place < n)
                 other[place] ^= (uint64_t)1 << (place % 64);
             for (size_t b = 0; b < nbodies; b++)
@@ -87,23 +104,39 @@ TEST(lanes, all_bytes__one_differs__same_as_scalar)
             scalar();
             for (size_t b = 0; b < nbodies; b++)
                 EXPECT_EQ(bodies[b]->all_bytes(bytes, n, 0x7F, 0x13), place == n);
+            EXPECT_EQ(rtl_all_bytes(bytes, n, 0x7F, 0x13), place == n);
         }
 }
 
-/* Marks in the upper half of an entry count, up to the first entry that has none; what the lower half holds does not. */
-TEST(lanes, count_marked__one_is_not__same_as_scalar)
+/* Bytes count up to the first zero, whatever they are. */
+TEST(lanes, count_nonzero__one_is_zero__same_as_scalar)
 {
-    uint64_t entries[2 * MOST];
+    _Atomic uint8_t bytes[MOST + 1];
 
     for (size_t n = 0; n <= MOST; n++)
         for (size_t place = 0; place <= n; place++) {
-            for (size_t i = 0; i < n; i++) {
-                entries[2 * i] = i % 2 == 0 ? 0 : ~(uint64_t)0;
-                entries[2 * i + 1] = i == place ? ~(uint64_t)0xFF0000 : (uint64_t)(1 + i % 5) << 16;
-            }
+            for (size_t i = 0; i <= n; i++)
+                bytes[i] = i == place ? 0 : (uint8_t)(1 << (i % 8));
             scalar();
             for (size_t b = 0; b < nbodies; b++)
-                EXPECT_EQ(bodies[b]->count_marked(entries, n, 0xFF0000), place);
+                EXPECT_EQ(bodies[b]->count_nonzero(bytes, n), place);
+            EXPECT_EQ(rtl_count_nonzero(bytes, n), place);
+        }
+}
+
+/* The first of equal words is found, and none beyond the end. */
+TEST(lanes, find_word__anywhere_or_not_at_all__same_as_scalar)
+{
+    _Atomic uint64_t words[MOST + 1];
+
+    for (size_t n = 0; n <= MOST; n++)
+        for (size_t place = 0; place <= n; place++) {
+            for (size_t i = 0; i <= n; i++)
+                words[i] = i >= place ? 0xABCD00000042 : i;
+            scalar();
+            for (size_t b = 0; b < nbodies; b++)
+                EXPECT_EQ(bodies[b]->find_word(words, n, 0xABCD00000042), place);
+            EXPECT_EQ(rtl_find_word(words, n, 0xABCD00000042), place);
         }
 }
 
@@ -115,8 +148,8 @@ TEST(copy, move_words__any_length_and_overlap__same_as_memmove)
 
     for (size_t n = 0; n <= 20; n++)
         for (size_t to = 0; to + n <= ROOM; to++) {
-            scalar()->count_up(moved, 500, ROOM);
-            scalar()->count_up(expected, 500, ROOM);
+            scalar()->store_steps(moved, &progressions[0], ROOM);
+            scalar()->store_steps(expected, &progressions[0], ROOM);
             rtl_move_words(moved + to, moved + MIDDLE, n);
             memmove(expected + to, expected + MIDDLE, n * sizeof(uint64_t));
             EXPECT_EQ(memcmp(moved, expected, sizeof(moved)), 0);

@@ -360,9 +360,9 @@ TEST(mm_mapping, check__frame_and_owner_disagree__is_refused)
     frame->owner_page++;
     expect_refused(&f);
     frame->owner_page--;
-    atomic_store(&frame->state, MM_FRAME_POOL);
+    atomic_store(&f.machine->mm->frame_states[page], MM_FRAME_POOL);
     expect_refused(&f);
-    atomic_store(&frame->state, MM_FRAME_SPACE);
+    atomic_store(&f.machine->mm->frame_states[page], MM_FRAME_SPACE);
     f.space->pfns[page_of(&f, va)] = 0;
     expect_refused(&f);
     f.space->pfns[page_of(&f, va)] = pfn;
