@@ -147,6 +147,7 @@ static bool ended_well(struct slot *slot, uint64_t due)
 
     if (!NT_SUCCESS(request->status)) {
         tally->failed++;
+        tally->failed_with = request->status;
         if (load->options->fail_period == 0) {
             snprintf(what, sizeof(what), "failed with %s", cli_status(request->status));
             complain_of_request(load, request, what);

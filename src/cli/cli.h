@@ -7,9 +7,12 @@
  *   slot      one place for a request in flight; it has a buffer, a random sequence and a share of the run of its own,
  *             so what it asks for depends on the seed alone and not on what comes back first
  *   truth     what the bytes of the file must be: the file itself, or what this run wrote there
+ *   session   a run in a process of its own, and what is known of it however that process ended
+ *   verdict   what a session says of the driver
  *
- * Files, top to bottom: main.c and options.c (the command line), run.c (set-up and tear-down), driver.c (the shared
- * object), load.c (requests), check.c (what came back), report.c and progress.c (what the user sees). explain.c tells the verifier's rules.
+ * Files, top to bottom: main.c and options.c (the command line), systematic.c (sessions that each make one call fail), session.c (one
+ * session), run.c (set-up and tear-down), driver.c (the shared object), load.c (requests), check.c (what came back);
+ * verdict.c, report.c and progress.c (what the user sees), finding.c (findings as JSON). explain.c tells the verifier's rules.
  */
 #ifndef PINION_CLI_H
 #define PINION_CLI_H
@@ -19,10 +22,11 @@
 #include "host/program.h"
 #include "pinion/pinion.h"
 
+#include <jansson.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
-/* Exit codes. A bug check is a finding, and ends the command there. */
+/* Exit codes of the command. */
 enum { CLI_CLEAN = 0, CLI_WRONG = 1, CLI_USAGE = 2 };
 
 enum { SECTOR_BYTES = 512, GUARD_BYTES = 64 };
@@ -36,7 +40,8 @@ struct cli_options {
     const char *ram;                    /* likewise */
     char        fail_routine[64];       /* empty: none */
     unsigned    fail_period;            /* each call whose number is a multiple of it fails */
-    uint64_t    run_ns;                 /* 0: no limit */
+    uint64_t    run_ns;                 /* requests are made for so long; 0: no limit */
+    uint64_t    timeout_ns;             /* a session may last so long; 0: no limit */
     uint64_t    requests;               /* 0: no limit */
     uint64_t    seed;
     bool        seed_given;
@@ -49,6 +54,7 @@ struct cli_options {
     bool        lower_partial;
     bool        device_32_bit;          /* the disk, as a bus master */
     bool        json;
+    bool        in_process;             /* no process of its own for the machine */
 };
 
 /* The arguments behind `pinion run`. False: *code is the exit code, and what there was to say has been said. */
@@ -61,6 +67,9 @@ void options_help(void);
 int  explain_main(int argc, char **argv);
 void explain_help(void);
 
+/* The parameters of a bug check, each with its value and, where the rule of that name says so, its meaning. */
+json_t *rules_parameters(const char *id, const uint64_t parameters[4]);
+
 /* One line "pinion: ..." on stderr; the result is `code`. */
 int cli_complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -72,10 +81,14 @@ const char *cli_status(NTSTATUS status);
 struct driver {
     void                *module;
     pinion_driver_entry *entry;
-    char                 name[64];      /* of the file, without directory and ending */
+    char                 path[256];     /* of the module, as call stacks name it */
 };
 
+/* What a driver is called: its file without directory and ending. */
+void driver_name(const char *path, char *name, size_t bytes);
+
 /* False: complained. */
+bool driver_exists(const char *path);
 bool driver_open(struct driver *driver, const char *path);
 void driver_close(struct driver *driver);
 
@@ -86,6 +99,7 @@ struct tally {
     uint64_t requests;                  /* ended, whatever the outcome */
     uint64_t bytes;                     /* moved by those that succeeded */
     uint64_t failed;                    /* ended with an error */
+    NTSTATUS failed_with;               /* one of those errors */
     uint64_t cut_short;                 /* moved another number of bytes than there were to move */
     uint64_t guards_broken;             /* touched memory beside their buffer */
     uint64_t verified_bytes;            /* compared with the truth */
@@ -179,26 +193,103 @@ void progress_clear(void);
 
 /* ---- run.c ---- */
 
-struct result {
+/* What to run. */
+struct run_order {
     const struct cli_options *options;
-    const char      *driver_name;
-    const char      *engine;
+};
+
+/* What a run has come to. It goes from a process to its parent as it is. */
+struct result {
+    char             driver_name[64];
+    char             driver_module[256];        /* path, as call stacks name it */
+    char             engine[16];
     uint64_t         file_bytes;
     uint64_t         elapsed_ns, cpu_ns;
     struct tally     tally;
     struct pinion_totals   totals;      /* when the measured requests had ended */
     struct pinion_counters held;        /* when the driver had gone */
-    unsigned         findings;
-    bool             taken_down;        /* held and findings are known */
+    uint64_t         injected;          /* failures, from beginning to end */
+    char             refused_by[48];    /* the routine of the driver that would not; empty: none */
+    NTSTATUS         refused_with;
+    bool             interrupted;
+    bool             taken_down;        /* held is known */
 };
 
-int run_main(const struct cli_options *options);
+/* Run, and keep session_send up to date. CLI_CLEAN: *result tells how it went; otherwise there was something to complain of. */
+int run_perform(const struct run_order *order, struct result *result);
+
+/* ---- session.c ---- */
+
+struct session {
+    struct result result;
+    bool     driver_ran;                /* as far as to load it */
+    bool     closed;                    /* the run ended by itself, with this code: */
+    int      code;
+    bool     timed_out;
+    struct host_child child;            /* of a session without a child: as if that had ended with `code` */
+    json_t  *findings;                  /* an array */
+};
+
+/* What a run sends to its session. */
+enum record {
+    RECORD_LOADING,                     /* the driver's code begins to run */
+    RECORD_RESULT,                      /* struct result, as far as it is known; the latest counts */
+    RECORD_FINDING,                     /* JSON */
+    RECORD_CLOSED,                      /* int: the code of run_perform */
+};
+void session_send(enum record record, const void *data, size_t bytes);
+
+/* End the run from within, where it cannot be taken down, with that code. */
+_Noreturn void session_leave(int code);
+
+/* Run in a process of its own, or in this one if the options say so. False: complained. */
+bool session_run(const struct run_order *order, bool keep_printed, struct session *session);
+void session_free(struct session *session);
+
+/* `pinion run`. */
+int session_main(const struct cli_options *options);
+
+/* ---- finding.c ---- */
+
+/* All about a finding. Its place is the innermost frame of the driver, whose module is known by its path. */
+json_t *json_of_finding(const struct pinion_finding *finding, const char *driver_module);
+
+const char *json_text(const json_t *object, const char *key);       /* "" where there is none */
+
+/* ---- verdict.c ---- */
+
+enum verdict {
+    VERDICT_WELL,                       /* and requests failed only where failures were injected */
+    VERDICT_REFUSED,                    /* the driver would not start, because a failure was injected */
+    VERDICT_LAST_GOOD = VERDICT_REFUSED,
+    VERDICT_REFUSED_UNASKED,            /* it would not start, and nothing had been injected */
+    VERDICT_UNEXPLAINED,                /* more requests failed than failures were injected */
+    VERDICT_WRONG_DATA,
+    VERDICT_LEAK,
+    VERDICT_FINDING,                    /* a warning */
+    VERDICT_LOST,                       /* requests that never came back */
+    VERDICT_HUNG,
+    VERDICT_CRASHED,
+    VERDICT_STOPPED,                    /* bug check */
+    VERDICTS
+};
+enum verdict verdict_of(const struct session *session);
+const char  *verdict_name(enum verdict verdict);            /* a word or two, for machines */
+
+/* One line for people. */
+void verdict_describe(const struct session *session, char *text, size_t bytes);
+
+/* Requests that failed though no injected failure explains it. */
+uint64_t verdict_unexplained(const struct result *result);
+uint64_t verdict_held(const struct result *result);         /* things that are still held */
+
+/* "Read (driver.c:12)" of a finding or call, or as much of that as is known. */
+void verdict_place(const json_t *object, char *text, size_t bytes);
 
 /* ---- report.c ---- */
 
-/* Requests that failed though no injected failure explains it. */
-uint64_t report_unexplained(const struct result *result);
-bool     report_is_clean(const struct result *result);
-void     report_print(const struct result *result);         /* on stdout: a table, or JSON if that was asked for */
+json_t *report_setting(const struct cli_options *options, const struct result *result);
+void    report_json(json_t *object);    /* on stdout; the object is used up */
+void    report_print(const struct cli_options *options, const struct session *session);    /* on stdout: a table, or JSON if asked for */
 
 #endif

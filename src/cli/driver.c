@@ -10,12 +10,24 @@
 #define HOW_TO_BUILD "gcc -shared -fPIC $(pkg-config --cflags pinion) DRIVER.c -o DRIVER.so $(pkg-config --libs pinion)"
 
 /* "build/examples/splitter.so" is called splitter. */
-static void name_driver(char *name, size_t bytes, const char *path)
+void driver_name(const char *path, char *name, size_t bytes)
 {
     const char *slash = strrchr(path, '/');
     const char *file = slash == NULL ? path : slash + 1;
 
     snprintf(name, bytes, "%.*s", (int)strcspn(file, "."), file);
+}
+
+/* dlopen would say of a missing file that it "cannot open shared object file". */
+bool driver_exists(const char *path)
+{
+    struct host_file file;
+    const int error = host_file_open(&file, path, false);
+
+    if (error != 0)
+        return cli_complain(false, "the driver %s cannot be opened: %s", path, strerror(-error));
+    host_file_close(&file);
+    return true;
 }
 
 /* What dlopen says, without the path that the user knows already. */
@@ -32,37 +44,32 @@ static const char *why_not(const char *path)
 static bool find_entry(struct driver *driver, const char *path)
 {
     void *symbol = dlsym(driver->module, "DriverEntry");
+    struct pinion_place place;
 
     if (symbol == NULL) {
         driver_close(driver);
         return cli_complain(false, "%s has no DriverEntry, so it is no driver", path);
     }
     memcpy(&driver->entry, &symbol, sizeof(symbol));
+    pinion_place_of(symbol, &place);
+    snprintf(driver->path, sizeof(driver->path), "%s", place.module);
     return true;
 }
 
 bool driver_open(struct driver *driver, const char *path)
 {
-    struct host_file file;
     char local[4096];
-    int error;
-
-    /* First, because dlopen would say of a missing file that it "cannot open shared object file". */
-    error = host_file_open(&file, path, false);
-    if (error != 0)
-        return cli_complain(false, "the driver %s cannot be opened: %s", path, strerror(-error));
-    host_file_close(&file);
 
     /* Without a slash dlopen would look among the system's libraries. */
     snprintf(local, sizeof(local), "%s%s", strchr(path, '/') == NULL ? "./" : "", path);
     driver->module = dlopen(local, RTLD_NOW | RTLD_LOCAL);
     if (driver->module == NULL)
         return cli_complain(false, "%s is no driver (%s); build one with: " HOW_TO_BUILD, path, why_not(local));
-    name_driver(driver->name, sizeof(driver->name), path);
     return find_entry(driver, path);
 }
 
 void driver_close(struct driver *driver)
 {
     dlclose(driver->module);
+    driver->module = NULL;
 }

@@ -78,6 +78,52 @@ static bool is_wanted(const struct rule_text *rule, const struct wanted *wanted)
     return rule->code == wanted->code && (wanted->any_subcode || (rule->subcode >= 0 && (unsigned long)rule->subcode == wanted->subcode));
 }
 
+/* ---- rules as data ---- */
+
+/* The first rule of exactly that name; NULL: none. */
+static const struct rule_text *find_rule(const char *id)
+{
+    char name[64];
+
+    for (int i = 0; i < RULES; i++) {
+        name_rule(&rules[i], name, sizeof(name));
+        if (strcmp(name, id) == 0)
+            return &rules[i];
+    }
+    return NULL;
+}
+
+/* Meanings are parted by '|'; those of a rule with a subcode, which is parameter 1, begin with the second. */
+static size_t meaning_of(const struct rule_text *rule, int which, const char **text)
+{
+    *text = rule->parameters;
+    for (int skip = which - (rule->subcode >= 0); skip > 0; skip--) {
+        *text += strcspn(*text, "|");
+        *text += **text == '|';
+    }
+    return strcspn(*text, "|");
+}
+
+json_t *rules_parameters(const char *id, const uint64_t parameters[4])
+{
+    const struct rule_text *rule = find_rule(id);
+    json_t *array = json_array();
+
+    for (int i = 0; i < 4; i++) {
+        json_t *object = json_object();
+        const char *meaning = "what kind of violation";
+        size_t length = rule == NULL ? 0 : strlen(meaning);
+
+        json_object_set_new(object, "value", json_sprintf("0x%llx", (unsigned long long)parameters[i]));
+        if (rule != NULL && (i > 0 || rule->subcode < 0))
+            length = meaning_of(rule, i, &meaning);
+        if (length > 0 && !(length == 1 && *meaning == '0'))
+            json_object_set_new(object, "meaning", json_stringn(meaning, length));
+        json_array_append_new(array, object);
+    }
+    return array;
+}
+
 /* ---- telling ---- */
 
 static void print_line(const struct rule_text *rule)

@@ -18,8 +18,13 @@ enum { SAMPLE_EVERY = 16, TICK_MS = 50 };
 
 static const int64_t NS_PER_MS = 1000000;
 
-/* A worker that hears nothing for so long takes its requests for lost. */
-static const int64_t PATIENCE_NS = 10000000000;
+/* A worker that hears nothing for so long takes its requests for lost; sooner than the session as a whole times out. */
+static int64_t patience_ns(const struct load *load)
+{
+    const int64_t longest = 10000000000, half = (int64_t)(load->options->timeout_ns / 2);
+
+    return half == 0 || half > longest ? longest : half;
+}
 
 /* ---- choosing the next request of a slot ---- */
 
@@ -181,7 +186,7 @@ static struct slot *await_slots(struct worker *worker)
 
         if (slots != NULL)
             return slots;
-        heard = host_gate_wait(&worker->gate, PATIENCE_NS);
+        heard = host_gate_wait(&worker->gate, patience_ns(worker->load));
     }
     return atomic_exchange(&worker->back, NULL);
 }
@@ -376,6 +381,8 @@ static void add_tally(struct tally *sum, const struct tally *tally)
     sum->requests += tally->requests;
     sum->bytes += tally->bytes;
     sum->failed += tally->failed;
+    if (tally->failed > 0)
+        sum->failed_with = tally->failed_with;
     sum->cut_short += tally->cut_short;
     sum->guards_broken += tally->guards_broken;
     sum->verified_bytes += tally->verified_bytes;

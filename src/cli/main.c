@@ -60,7 +60,7 @@ static int command_run(int argc, char **argv)
     struct cli_options options;
     int code;
 
-    return options_parse(argc, argv, &options, &code) ? run_main(&options) : code;
+    return options_parse(argc, argv, &options, &code) ? session_main(&options) : code;
 }
 
 int main(int argc, char **argv)

@@ -64,15 +64,25 @@ static bool set_file(struct cli_options *options, const char *text)
     return *text != '\0';
 }
 
-static bool set_seconds(struct cli_options *options, const char *text)
+static bool parse_seconds(const char *text, uint64_t *ns)
 {
     char *end;
     const double seconds = strtod(text, &end);
 
     if (*text == '\0' || *end != '\0' || !isfinite(seconds) || seconds < 0.001 || seconds > 1e9)
         return false;
-    options->run_ns = (uint64_t)(seconds * (double)NS_PER_SECOND);
+    *ns = (uint64_t)(seconds * (double)NS_PER_SECOND);
     return true;
+}
+
+static bool set_seconds(struct cli_options *options, const char *text)
+{
+    return parse_seconds(text, &options->run_ns);
+}
+
+static bool set_timeout(struct cli_options *options, const char *text)
+{
+    return parse_seconds(text, &options->timeout_ns);
 }
 
 static bool set_requests(struct cli_options *options, const char *text)
@@ -186,6 +196,8 @@ static const struct entry {
      "the name of a routine, and perhaps :N", 0},
     {"verifier", "the run-time verifier (on)", "on|off|0xFLAGS", set_verifier, "on, off or flags such as 0x9b9", 0},
     {"ram", "memory of the machine (4G)", "SIZE", set_ram, "a size such as 8G", 0},
+    {"timeout", "end the run, as a hang, when it has lasted so long (no limit)", "SECONDS", set_timeout, "a number above 0", 0},
+    {"in-process", "run the driver in this process and not in a child, for a debugger", FLAG(in_process)},
     {"json", "print the result as one JSON object", FLAG(json)},
     {"help", "this text", NULL, NULL, NULL, 0},
 };
@@ -212,7 +224,8 @@ void options_help(void)
     puts("\n"
          "Options of the machine may also stand in PINION_OPTIONS; those given here win.\n"
          "Exit code: 0 all is well; 1 findings, wrong data, or requests that failed though no --fail explains it;\n"
-         "2 the command line, the file or the driver cannot be used. A bug check is a finding: its report, then 1.");
+         "2 the command line, the file or the driver cannot be used. The driver runs in a child process: a bug check or a\n"
+         "crash ends that, and is reported.");
 }
 
 /* ---- the command line ---- */
@@ -246,6 +259,8 @@ static bool is_consistent(struct cli_options *options)
 {
     if (options->in_place && !options->write)
         return cli_complain(false, "--in-place only makes sense with --write");
+    if (options->in_process && options->timeout_ns != 0)
+        return cli_complain(false, "--timeout ends a child process: leave out --in-process");
     if (options->min_bytes > options->max_bytes)
         return cli_complain(false, "--min-size must not be above --max-size (%u and %u)", options->min_bytes,
                             options->max_bytes);

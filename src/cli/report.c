@@ -4,7 +4,6 @@
 #include "cli/cli.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,32 +40,6 @@ const char *cli_status(NTSTATUS status)
 
 /* ---- what the numbers say ---- */
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* An injected failure may end one request. More failed requests than that are the driver's doing. */
-uint64_t report_unexplained(const struct result *result)
-{
-    return result->tally.failed - smaller(result->tally.failed, result->totals.injected_failures);
-}
-
-static uint64_t held_things(const struct result *result)
-{
-    const struct pinion_counters *held = &result->held;
-
-    return held->live_mdls + held->locked_pages + held->system_mappings + held->outstanding_lists + held->live_irps;
-}
-
-bool report_is_clean(const struct result *result)
-{
-    const struct tally *tally = &result->tally;
-
-    return result->taken_down && result->findings == 0 && held_things(result) == 0 && report_unexplained(result) == 0 &&
-           tally->cut_short + tally->guards_broken + tally->wrong_bytes + tally->lost == 0;
-}
-
 static double per_second(const struct result *result, uint64_t count)
 {
     return result->elapsed_ns == 0 ? 0 : (double)count * 1e9 / (double)result->elapsed_ns;
@@ -78,11 +51,11 @@ static double cpu_seconds_per_gigabyte(const struct result *result)
 }
 
 /* What the machine's verifier was told to be; the last word wins, as it does in the machine. */
-static void name_verifier(const struct result *result, char *text, size_t bytes)
+static void name_verifier(const struct cli_options *options, char *text, size_t bytes)
 {
-    const char *value = result->options->verifier, *environment = getenv("PINION_OPTIONS");
+    const char *value = options->verifier, *environment = getenv("PINION_OPTIONS");
 
-    while (result->options->verifier == NULL && environment != NULL &&
+    while (options->verifier == NULL && environment != NULL &&
            (environment = strstr(environment, "verifier=")) != NULL)
         value = environment += strlen("verifier=");
     snprintf(text, bytes, "%.*s", value == NULL ? 2 : (int)strcspn(value, ":"), value == NULL ? "on" : value);
@@ -102,20 +75,19 @@ static void row(const char *label, const char *format, ...)
     putchar('\n');
 }
 
-static void print_title(const struct result *result)
+static void print_title(const struct session *session)
 {
     const bool bold = isatty(STDOUT_FILENO);
 
-    printf("%s%s: %s%s\n", bold ? "\033[1m" : "", result->driver_name,
-           report_is_clean(result) ? "all is well" : "NOT well", bold ? "\033[0m" : "");
+    printf("%s%s: %s%s\n", bold ? "\033[1m" : "", session->result.driver_name,
+           verdict_of(session) <= VERDICT_LAST_GOOD ? "all is well" : "NOT well", bold ? "\033[0m" : "");
 }
 
-static void print_setting(const struct result *result)
+static void print_setting(const struct cli_options *options, const struct result *result)
 {
-    const struct cli_options *options = result->options;
     char verifier[32];
 
-    name_verifier(result, verifier, sizeof(verifier));
+    name_verifier(options, verifier, sizeof(verifier));
     row("file", "%s, %" PRIu64 " bytes%s", options->file_path, result->file_bytes,
         !options->write ? "" : options->in_place ? ", written in place" : ", written on a scratch copy");
     row("disk", "%s%s", result->engine, options->lower_partial ? ", completes partially" : "");
@@ -123,29 +95,28 @@ static void print_setting(const struct result *result)
     row("load", "%u thread%s with %u request%s in flight each, seed %" PRIu64, options->threads,
         options->threads == 1 ? "" : "s", options->depth, options->depth == 1 ? "" : "s", options->seed);
     if (options->fail_period == 1)
-        row("injected", "%" PRIu64 " failures: every call of %s", result->totals.injected_failures, options->fail_routine);
+        row("injected", "%" PRIu64 " failures: every call of %s", result->injected, options->fail_routine);
     else if (options->fail_period != 0)
-        row("injected", "%" PRIu64 " failures: one call of %s in %u", result->totals.injected_failures,
-            options->fail_routine, options->fail_period);
+        row("injected", "%" PRIu64 " failures: one call of %s in %u", result->injected, options->fail_routine, options->fail_period);
 }
 
-static void print_requests(const struct result *result)
+static void print_requests(const struct cli_options *options, const struct result *result)
 {
     const struct tally *tally = &result->tally;
 
     row("requests", "%" PRIu64 ", %" PRIu64 " failed%s, %" PRIu64 " cut short, %" PRIu64 " lost", tally->requests,
-        tally->failed, tally->failed > 0 && report_unexplained(result) == 0 ? " as injected" : "", tally->cut_short,
+        tally->failed, tally->failed > 0 && verdict_unexplained(result) == 0 ? " as injected" : "", tally->cut_short,
         tally->lost);
     row("bytes", "%" PRIu64, tally->bytes);
     row("throughput", "%.2f GB/s, %.0f requests/s in %.2f s, %.2f CPU seconds a GB%s",
         per_second(result, tally->bytes) / 1e9, per_second(result, tally->requests), (double)result->elapsed_ns / 1e9,
-        cpu_seconds_per_gigabyte(result), result->options->check ? " (comparing every byte included)" : "");
+        cpu_seconds_per_gigabyte(result), options->check ? " (comparing every byte included)" : "");
     row("verified", "%" PRIu64 " bytes compared, %" PRIu64 " wrong", tally->verified_bytes, tally->wrong_bytes);
     if (tally->guards_broken > 0)
         row("", "%" PRIu64 " requests touched memory beside their buffer", tally->guards_broken);
 }
 
-static void print_memory(const struct result *result)
+static void print_memory(const struct cli_options *options, const struct result *result)
 {
     const struct pinion_totals *totals = &result->totals;
 
@@ -155,30 +126,50 @@ static void print_memory(const struct result *result)
     row("mappings made", "%" PRIu64, totals->mappings_made);
     if (totals->lists_built > 0)
         row("DMA", "%s-bit device, %" PRIu64 " lists, %" PRIu64 " map registers, %" PRIu64 " bytes bounced",
-            result->options->device_32_bit ? "32" : "64", totals->lists_built, totals->map_registers_used, totals->bytes_bounced);
+            options->device_32_bit ? "32" : "64", totals->lists_built, totals->map_registers_used, totals->bytes_bounced);
 }
 
-static void print_end(const struct result *result)
+static void print_held(const struct result *result)
 {
     const struct pinion_counters *held = &result->held;
 
     if (!result->taken_down)
         row("still held", "not known: the driver could not be taken down");
-    else if (held_things(result) == 0)
+    else if (verdict_held(result) == 0)
         row("still held", "nothing");
     else
         row("still held", "%" PRIu64 " MDLs, %" PRIu64 " page locks, %" PRIu64 " mappings, %" PRIu64 " IRPs",
             held->live_mdls, held->locked_pages, held->system_mappings, held->live_irps);
-    row("findings", "%u", result->findings);
 }
 
-static void print_table(const struct result *result)
+/* What the numbers do not say by themselves. */
+static bool is_worth_a_line(const struct session *session)
 {
-    print_title(result);
-    print_setting(result);
-    print_requests(result);
-    print_memory(result);
-    print_end(result);
+    return !session->closed || session->timed_out || session->result.refused_by[0] != '\0' || verdict_of(session) == VERDICT_CRASHED;
+}
+
+static void print_end(const struct session *session)
+{
+    char text[512];
+
+    print_held(&session->result);
+    row("findings", "%zu", json_array_size(session->findings));
+    if (!is_worth_a_line(session))
+        return;
+    verdict_describe(session, text, sizeof(text));
+    row("ended by", "%s", text);
+}
+
+/* Of a run that did not get as far as to its end there is nothing to count. */
+static void print_table(const struct cli_options *options, const struct session *session)
+{
+    print_title(session);
+    print_setting(options, &session->result);
+    if (session->closed) {
+        print_requests(options, &session->result);
+        print_memory(options, &session->result);
+    }
+    print_end(session);
 }
 
 /* ---- JSON ---- */
@@ -188,13 +179,12 @@ static void add_count(json_t *object, const char *key, uint64_t count)
     json_object_set_new(object, key, json_integer((json_int_t)count));
 }
 
-static json_t *json_of_setting(const struct result *result)
+json_t *report_setting(const struct cli_options *options, const struct result *result)
 {
-    const struct cli_options *options = result->options;
     char verifier[32];
     json_t *object = json_object();
 
-    name_verifier(result, verifier, sizeof(verifier));
+    name_verifier(options, verifier, sizeof(verifier));
     json_object_set_new(object, "driver", json_string(result->driver_name));
     json_object_set_new(object, "file", json_string(options->file_path));
     add_count(object, "file_bytes", result->file_bytes);
@@ -222,7 +212,7 @@ static void add_requests(json_t *object, const struct result *result)
     add_count(object, "requests", tally->requests);
     add_count(object, "bytes", tally->bytes);
     add_count(object, "requests_failed", tally->failed);
-    add_count(object, "requests_failed_unexplained", report_unexplained(result));
+    add_count(object, "requests_failed_unexplained", verdict_unexplained(result));
     add_count(object, "requests_cut_short", tally->cut_short);
     add_count(object, "requests_lost", tally->lost);
     add_count(object, "guards_broken", tally->guards_broken);
@@ -248,7 +238,7 @@ static void add_memory(json_t *object, const struct result *result)
     add_count(object, "map_registers", totals->map_registers_used);
     add_count(object, "bytes_bounced", totals->bytes_bounced);
     add_count(object, "irps_allocated", totals->irps_allocated);
-    add_count(object, "injected_failures", totals->injected_failures);
+    add_count(object, "injected_failures", result->injected);
 }
 
 static json_t *json_of_held(const struct result *result)
@@ -266,25 +256,39 @@ static json_t *json_of_held(const struct result *result)
     return object;
 }
 
-static void print_json(const struct result *result)
+static json_t *json_of_session(const struct cli_options *options, const struct session *session)
 {
-    json_t *object = json_of_setting(result);
+    const struct result *result = &session->result;
+    const enum verdict verdict = verdict_of(session);
+    json_t *object = report_setting(options, result);
+    char text[512];
 
-    add_requests(object, result);
-    add_memory(object, result);
+    if (session->closed) {
+        add_requests(object, result);
+        add_memory(object, result);
+    }
     json_object_set_new(object, "held", json_of_held(result));
-    add_count(object, "findings", result->findings);
-    json_object_set_new(object, "interrupted", json_boolean(host_interrupted()));
-    json_object_set_new(object, "clean", json_boolean(report_is_clean(result)));
+    add_count(object, "findings", json_array_size(session->findings));
+    json_object_set(object, "reports", session->findings);
+    json_object_set_new(object, "interrupted", json_boolean(result->interrupted));
+    verdict_describe(session, text, sizeof(text));
+    json_object_set_new(object, "verdict", json_string(verdict_name(verdict)));
+    json_object_set_new(object, "outcome", json_string(text));
+    json_object_set_new(object, "clean", json_boolean(verdict <= VERDICT_LAST_GOOD));
+    return object;
+}
+
+void report_json(json_t *object)
+{
     json_dumpf(object, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(object);
 }
 
-void report_print(const struct result *result)
+void report_print(const struct cli_options *options, const struct session *session)
 {
-    if (result->options->json)
-        print_json(result);
+    if (options->json)
+        report_json(json_of_session(options, session));
     else
-        print_table(result);
+        print_table(options, session);
 }

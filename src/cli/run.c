@@ -11,6 +11,7 @@
 #include <string.h>
 
 struct run {
+    const struct run_order *order;
     const struct cli_options *options;
     struct host_file    file;           /* what the user named */
     struct host_scratch scratch;
@@ -19,8 +20,13 @@ struct run {
     struct driver       driver;
     PDEVICE_OBJECT      disk;
     struct load         load;
-    struct result       result;
+    struct result      *result;
 };
+
+static void send_result(const struct run *run)
+{
+    session_send(RECORD_RESULT, run->result, sizeof(*run->result));
+}
 
 /* ---- the requests ---- */
 
@@ -29,7 +35,7 @@ static bool make_requests(struct run *run)
 {
     const struct cli_options *options = run->options;
     struct load *load = &run->load;
-    struct result *result = &run->result;
+    struct result *result = run->result;
     struct tally again = {0};
     uint64_t ns, cpu_ns = host_cpu_ns();
     bool made;
@@ -63,10 +69,26 @@ static bool make_requests(struct run *run)
 static _Noreturn void give_up(struct run *run)
 {
     cli_complain(0, "%llu requests did not come back: the driver holds their IRPs, or has forgotten them",
-                 (unsigned long long)run->result.tally.lost);
-    report_print(&run->result);
-    fflush(stdout);
-    _Exit(CLI_WRONG);
+                 (unsigned long long)run->result->tally.lost);
+    run->result->injected = run->result->totals.injected_failures;
+    send_result(run);
+    session_leave(CLI_CLEAN);
+}
+
+/* From before the driver's first routine to after its last request; what the system does to take the driver down cannot fail. */
+static void set_failures(const struct run *run, unsigned period)
+{
+    if (run->options->fail_period != 0)
+        pinion_fail_every(run->options->fail_routine, period);
+}
+
+/* The driver would not. That is an end of the run, and its report tells of it. */
+static int refuse(struct run *run, const char *who, NTSTATUS status)
+{
+    set_failures(run, 0);
+    snprintf(run->result->refused_by, sizeof(run->result->refused_by), "%s", who);
+    run->result->refused_with = status;
+    return cli_complain(CLI_CLEAN, "%s refused: %s", who, cli_status(status));
 }
 
 static int with_open_device(struct run *run)
@@ -75,14 +97,11 @@ static int with_open_device(struct run *run)
     bool made;
 
     if (!NT_SUCCESS(status))
-        return cli_complain(CLI_WRONG, "the driver refused to be opened: %s", cli_status(status));
-    if (run->options->fail_period != 0)
-        pinion_fail_every(run->options->fail_routine, run->options->fail_period);
+        return refuse(run, "IRP_MJ_CREATE", status);
     made = make_requests(run);
-    if (run->result.tally.lost > 0)
+    if (run->result->tally.lost > 0)
         give_up(run);
-    if (run->options->fail_period != 0)
-        pinion_fail_every(run->options->fail_routine, 0);
+    set_failures(run, 0);
     pinion_close(run->load.device);
     return made ? CLI_CLEAN : CLI_USAGE;
 }
@@ -95,8 +114,7 @@ static int with_started_driver(struct run *run, PDRIVER_OBJECT object)
     int code;
 
     if (!NT_SUCCESS(status))
-        return cli_complain(CLI_WRONG, "the driver refused to start (AddDevice or IRP_MN_START_DEVICE): %s",
-                            cli_status(status));
+        return refuse(run, "AddDevice or IRP_MN_START_DEVICE", status);
     code = with_open_device(run);
     pinion_driver_remove(run->disk);
     return code;
@@ -105,11 +123,13 @@ static int with_started_driver(struct run *run, PDRIVER_OBJECT object)
 static int with_driver(struct run *run)
 {
     PDRIVER_OBJECT object;
-    const NTSTATUS status = pinion_driver_load(run->driver.name, run->driver.entry, &object);
+    NTSTATUS status;
     int code;
 
+    set_failures(run, run->options->fail_period);
+    status = pinion_driver_load(run->result->driver_name, run->driver.entry, &object);
     if (!NT_SUCCESS(status))
-        return cli_complain(CLI_WRONG, "DriverEntry refused: %s", cli_status(status));
+        return refuse(run, "DriverEntry", status);
     code = with_started_driver(run, object);
     pinion_driver_unload(object);
     return code;
@@ -125,7 +145,8 @@ static int with_disk(struct run *run)
 
     if (error != 0)
         return cli_complain(CLI_USAGE, "%s cannot be opened: %s", run->options->file_path, strerror(-error));
-    run->result.engine = pinion_disk_engine(run->disk);
+    snprintf(run->result->engine, sizeof(run->result->engine), "%s", pinion_disk_engine(run->disk));
+    send_result(run);
     code = with_driver(run);
     pinion_disk_delete(run->disk);
     return code;
@@ -135,6 +156,7 @@ static int with_disk(struct run *run)
 static int with_process(struct run *run)
 {
     struct load *load = &run->load;
+    struct pinion_totals totals;
     int code = CLI_USAGE;
 
     load->options = run->options;
@@ -146,8 +168,10 @@ static int with_process(struct run *run)
     if (load_create(load))
         code = with_disk(run);
     pinion_process_attach(NULL);
-    pinion_counters(&run->result.held);
-    if (run->result.held.locked_pages == 0)
+    pinion_counters(&run->result->held);
+    pinion_totals(&totals);
+    run->result->injected = totals.injected_failures;
+    if (run->result->held.locked_pages == 0)
         pinion_process_exit(load->process);
     load_destroy(load);
     return code;
@@ -169,6 +193,21 @@ static void compose_boot_options(const struct cli_options *options, char *text, 
         snprintf(text + used, bytes - (size_t)used, ":seed=%llu", (unsigned long long)options->seed);
 }
 
+/* The module stays until the machine is down: reports name its functions. */
+static int with_loaded_module(struct run *run)
+{
+    int code = CLI_USAGE;
+
+    session_send(RECORD_LOADING, NULL, 0);
+    if (driver_open(&run->driver, run->options->driver_path)) {
+        snprintf(run->result->driver_module, sizeof(run->result->driver_module), "%s", run->driver.path);
+        code = with_process(run);
+    }
+    pinion_shutdown();
+    run->result->taken_down = true;
+    return code;
+}
+
 static int with_machine(struct run *run)
 {
     char boot_options[160];
@@ -181,12 +220,10 @@ static int with_machine(struct run *run)
     if (error != 0)
         return cli_complain(CLI_USAGE, "the machine cannot boot: %s; try a smaller --ram", strerror(-error));
 
-    /* A routine that cannot fail is refused here, before anything else has been done. */
-    if (run->options->fail_period != 0)
-        pinion_fail_every(run->options->fail_routine, 0);
-    code = with_process(run);
-    run->result.findings = pinion_shutdown();
-    run->result.taken_down = true;
+    set_failures(run, 0);               /* a routine that cannot fail is refused here, before anything else has been done */
+    code = with_loaded_module(run);
+    if (run->driver.module != NULL)
+        driver_close(&run->driver);
     return code;
 }
 
@@ -251,7 +288,7 @@ static int with_file(struct run *run)
     if (error != 0)
         return cli_complain(CLI_USAGE, "%s cannot be opened%s: %s", options->file_path,
                             options->in_place ? " for writing" : "", strerror(-error));
-    run->result.file_bytes = run->file.bytes;
+    run->result->file_bytes = run->file.bytes;
     if (run->file.bytes < (options->write ? SECTOR_BYTES : 1))
         code = cli_complain(CLI_USAGE, "%s is too small: it must hold at least %d byte%s", options->file_path,
                             options->write ? SECTOR_BYTES : 1, options->write ? "s" : "");
@@ -261,21 +298,17 @@ static int with_file(struct run *run)
     return code;
 }
 
-int run_main(const struct cli_options *options)
+int run_perform(const struct run_order *order, struct result *result)
 {
-    static struct run run;
+    struct run run = {.order = order, .options = order->options, .result = result};
     int code;
 
-    run.options = run.result.options = options;
-    if (!driver_open(&run.driver, options->driver_path))
+    *result = (struct result){0};
+    driver_name(order->options->driver_path, result->driver_name, sizeof(result->driver_name));
+    if (!driver_exists(order->options->driver_path))
         return CLI_USAGE;
-    run.result.driver_name = run.driver.name;
-    host_interrupts_catch();
-    host_exit_on_abort(CLI_WRONG);
     code = with_file(&run);
-    driver_close(&run.driver);
-    if (code != CLI_CLEAN)
-        return code;
-    report_print(&run.result);
-    return report_is_clean(&run.result) ? CLI_CLEAN : CLI_WRONG;
+    result->interrupted = host_interrupted();
+    send_result(&run);
+    return code;
 }

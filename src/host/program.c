@@ -52,21 +52,6 @@ void host_exit_on_abort(int code)
 
 /* ---- the scratch copy ---- */
 
-static int write_all(int fd, const char *from, size_t bytes)
-{
-    while (bytes > 0) {
-        const ssize_t written = write(fd, from, bytes);
-
-        if (written < 0 && errno != EINTR)
-            return -errno;
-        if (written > 0) {
-            from += written;
-            bytes -= (size_t)written;
-        }
-    }
-    return 0;
-}
-
 static int copy_chunk(int fd, const struct host_file *from, uint64_t off, char *buffer)
 {
     const uint64_t left = from->bytes - off;
@@ -76,7 +61,7 @@ static int copy_chunk(int fd, const struct host_file *from, uint64_t off, char *
     if (host_interrupted())
         return -EINTR;
     error = host_file_read(from, off, buffer, bytes);
-    return error != 0 ? error : write_all(fd, buffer, bytes);
+    return error != 0 ? error : host_write_all(fd, buffer, bytes);
 }
 
 static int copy(int fd, const struct host_file *from)

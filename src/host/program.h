@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the command asks of Linux beyond what the library needs: a scratch copy of a file, ctrl-C, and an exit code for stops.
+ * What the command asks of Linux beyond what the library needs: a scratch copy of a file, ctrl-C, an exit code for stops, and
+ * child processes.
  * The rules of host.h hold here too.
  */
 #ifndef PINION_HOST_PROGRAM_H
@@ -24,5 +25,37 @@ bool host_interrupted(void);
 
 /* From now on an abort ends the process with this exit code; a debugger still sees the signal first. */
 void host_exit_on_abort(int code);
+
+/* ---- child.c ---- */
+
+struct host_child {
+    int  pid;
+    int  from;                  /* what it sends */
+    int  printed;               /* what it prints; -1: that is not kept */
+    bool ended;
+    int  signal, code;          /* once it has ended: the signal that ended it, or 0 and its exit code */
+};
+
+/* Its result is the exit code. */
+typedef int host_child_body(int to_parent, void *context);
+
+/* A child ends with these codes where it could not be set up, and (by host_exit_on_abort) where it aborted. */
+enum { HOST_CHILD_UNUSABLE = 125, HOST_CHILD_ABORTED = 134 };
+
+/*
+ * Run the body in a child of this process, which must have no other threads. What it prints on stdout goes to stderr; kept, both go to a
+ * memory file. It dies with its parent.
+ */
+int host_child_start(struct host_child *child, bool keep_printed, host_child_body *body, void *context);
+
+/* Bytes that it sent: how many; 0: none will come any more; -EAGAIN: none for so long. */
+ssize_t host_child_receive(struct host_child *child, void *buffer, size_t bytes, int64_t timeout_ns);
+
+void   host_child_signal(const struct host_child *child, bool kill_it);     /* SIGTERM, or SIGKILL */
+void   host_child_wait(struct host_child *child);
+size_t host_child_printed(const struct host_child *child, char *text, size_t bytes);    /* from its beginning; how many bytes */
+void   host_child_close(struct host_child *child);                          /* forget what it printed */
+
+int host_write_all(int fd, const void *from, size_t bytes);
 
 #endif

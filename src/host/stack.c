@@ -169,19 +169,30 @@ bool host_module_of(uintptr_t pc, struct host_place *place)
 
 static _Thread_local struct {
     unsigned depth;
+    bool     read;                      /* when the first name was asked for */
     Dwfl    *dwfl;                      /* NULL: it could not be read */
 } symbols;
 
 void host_symbols_begin(void)
 {
-    if (symbols.depth++ == 0)
-        symbols.dwfl = open_dwfl();
+    symbols.depth++;
 }
 
 void host_symbols_end(void)
 {
-    if (--symbols.depth == 0 && symbols.dwfl != NULL)
+    if (--symbols.depth > 0 || !symbols.read)
+        return;
+    if (symbols.dwfl != NULL)
         dwfl_end(symbols.dwfl);
+    symbols.read = false;
+}
+
+static Dwfl *read_symbols(void)
+{
+    if (!symbols.read)
+        symbols.dwfl = open_dwfl();
+    symbols.read = true;
+    return symbols.dwfl;
 }
 
 /* A return address belongs to the call before it, so the byte before it is the one that is named. */
@@ -189,7 +200,7 @@ void host_place_of(uintptr_t pc, struct host_place *place)
 {
     host_module_of(pc, place);
     host_symbols_begin();
-    if (symbols.dwfl != NULL)
+    if (read_symbols() != NULL)
         place_from_dwarf(symbols.dwfl, pc - 1, place);
     host_symbols_end();
 }

@@ -206,7 +206,9 @@ static void tell(const char *routine, const struct call *call)
     const struct pinion_call told = {
         .id = call->id, .routine = routine, .stack = {.title = "called at", .frames = call->frames, .nframes = call->nframes}};
 
+    host_symbols_begin();
     watcher.met(&told, watcher.context);
+    host_symbols_end();
 }
 
 bool ke_call_fails(const char *name, uintptr_t ip, uintptr_t frame)

@@ -39,8 +39,11 @@ void ke_finding_end(struct ke_finding *finding)
     if (telling != finding)
         return;
     telling = NULL;
-    if (watcher.found != NULL)
-        watcher.found(&finding->finding, watcher.context);
+    if (watcher.found == NULL)
+        return;
+    host_symbols_begin();
+    watcher.found(&finding->finding, watcher.context);
+    host_symbols_end();
 }
 
 void ke_finding_name(const char *id)

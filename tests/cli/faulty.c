@@ -5,11 +5,18 @@
 
 #include <ntddk.h>
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #define FAULT_FLIPS    1            /* changes a byte of what was read */
 #define FAULT_LEAKS    2            /* allocates an MDL for each read and forgets it */
 #define FAULT_OVERRUNS 3            /* changes the byte behind the buffer */
 #define FAULT_REFUSES  4            /* its DriverEntry fails */
 #define FAULT_FORGETS  5            /* never completes a read */
+#define FAULT_EXITS    6            /* ends the process, as if all were well */
+#define FAULT_ABORTS   7            /* ends the process by abort() */
+#define FAULT_HANGS    8            /* never returns from a read */
+#define FAULT_PRINTS   9            /* prints on stdout, and is otherwise well */
 
 static PDEVICE_OBJECT LowerOf(PDEVICE_OBJECT DeviceObject)
 {
@@ -46,8 +53,24 @@ static NTSTATUS ReadDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
     return STATUS_CONTINUE_COMPLETION;
 }
 
+static VOID WaitForEver(VOID)
+{
+    KEVENT never;
+
+    KeInitializeEvent(&never, NotificationEvent, FALSE);
+    KeWaitForSingleObject(&never, Executive, KernelMode, FALSE, NULL);
+}
+
 static NTSTATUS Read(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
+    if (FAULT == FAULT_EXITS)
+        exit(0);
+    if (FAULT == FAULT_ABORTS)
+        abort();
+    if (FAULT == FAULT_HANGS)
+        WaitForEver();
+    if (FAULT == FAULT_PRINTS)
+        puts("reading");
     if (FAULT == FAULT_LEAKS)
         IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
     if (FAULT == FAULT_FORGETS) {

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* Findings and call stacks as JSON, made where the driver is loaded. */
+
+#include "cli/cli.h"
+
+#include <string.h>
+
+static void add_text(json_t *object, const char *key, const char *text)
+{
+    json_t *value = text[0] == '\0' ? NULL : json_string(text);
+
+    if (value != NULL)
+        json_object_set_new(object, key, value);
+}
+
+static json_t *json_of_place(const struct pinion_place *place)
+{
+    json_t *object = json_object();
+
+    add_text(object, "function", place->function);
+    add_text(object, "file", place->file);
+    if (place->line != 0)
+        json_object_set_new(object, "line", json_integer(place->line));
+    add_text(object, "module", place->module);
+    json_object_set_new(object, "offset", json_sprintf("0x%llx", (unsigned long long)place->offset));
+    return object;
+}
+
+/* Of all frames of a finding the one to show first: the innermost of the driver, else the innermost that has a line. */
+struct best {
+    bool set, in_driver;
+    struct pinion_place place;
+};
+
+static void consider(struct best *best, const struct pinion_place *place, const char *driver_module)
+{
+    const bool in_driver = driver_module[0] != '\0' && strcmp(place->module, driver_module) == 0;
+
+    if (best->in_driver || (best->set && !in_driver) || (!in_driver && place->line == 0))
+        return;
+    *best = (struct best){.set = true, .in_driver = in_driver, .place = *place};
+}
+
+static json_t *json_of_stack(const struct pinion_stack *stack, const char *driver_module, struct best *best)
+{
+    json_t *object = json_object(), *frames = json_array();
+
+    json_object_set_new(object, "title", json_string(stack->title));
+    for (unsigned i = 0; i < stack->nframes; i++) {
+        struct pinion_place place;
+
+        pinion_place_of(stack->frames[i], &place);
+        consider(best, &place, driver_module);
+        json_array_append_new(frames, json_of_place(&place));
+    }
+    json_object_set_new(object, "frames", frames);
+    return object;
+}
+
+static void add_best(json_t *object, const struct best *best)
+{
+    if (!best->set)
+        return;
+    add_text(object, "function", best->place.function);
+    add_text(object, "file", best->place.file);
+    if (best->place.line != 0)
+        json_object_set_new(object, "line", json_integer(best->place.line));
+}
+
+json_t *json_of_finding(const struct pinion_finding *finding, const char *driver_module)
+{
+    json_t *object = json_object(), *stacks = json_array();
+    struct best best = {.set = false};
+
+    add_text(object, "id", finding->id);
+    add_text(object, "kind", finding->bug_check == NULL ? "warning" : "bug check");
+    if (finding->bug_check != NULL) {
+        add_text(object, "bug_check", finding->bug_check);
+        json_object_set_new(object, "parameters", rules_parameters(finding->id, finding->parameters));
+    }
+    add_text(object, "what", finding->what);
+    add_text(object, "advice", finding->advice);
+    for (unsigned i = 0; i < finding->nstacks; i++)
+        json_array_append_new(stacks, json_of_stack(&finding->stacks[i], driver_module, &best));
+    add_best(object, &best);
+    json_object_set_new(object, "stacks", stacks);
+    return object;
+}
+
+const char *json_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text == NULL ? "" : text;
+}

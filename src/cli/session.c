@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sessions: a run in a child process, and all that is known of it however it ends. A bug check, a crash and a driver that calls exit()
+ * end the child; the command lives, and reports.
+ *
+ *     parent: session_run .. take records ................ child ended -> verdict, report
+ *     child:                run_perform .. send records ../
+ *
+ * A record is a head and its bytes. What the child sends is its own memory's: a result goes over as it is, findings as JSON.
+ */
+
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct record_head {
+    uint32_t record;                    /* enum record */
+    uint32_t bytes;
+};
+
+enum { TICK_MS = 100, CHUNK_BYTES = 65536, LARGEST_RECORD = 1 << 24 };
+
+/* Where this process sends its records: to its parent, or, without a child, straight to the session. */
+static struct {
+    struct host_mutex     lock;         /* findings come from any thread */
+    int                   to_parent;
+    struct session       *here;         /* NULL: to the parent */
+    const struct run_order *order;
+} sender = {.lock = {PTHREAD_MUTEX_INITIALIZER}};
+
+/* ---- taking records ---- */
+
+static void add_json(json_t *array, const void *data, size_t bytes)
+{
+    json_t *object = json_loadb(data, bytes, 0, NULL);
+
+    if (object != NULL)
+        json_array_append_new(array, object);
+}
+
+static void take(struct session *session, enum record record, const void *data, size_t bytes)
+{
+    switch (record) {
+    case RECORD_LOADING:
+        session->driver_ran = true;
+        break;
+    case RECORD_RESULT:
+        if (bytes == sizeof(session->result))
+            memcpy(&session->result, data, bytes);
+        break;
+    case RECORD_FINDING:
+        add_json(session->findings, data, bytes);
+        break;
+    case RECORD_CLOSED:
+        session->closed = bytes == sizeof(session->code);
+        if (session->closed)
+            memcpy(&session->code, data, bytes);
+        break;
+    }
+}
+
+/* Bytes that came in and are no whole record yet. */
+struct inbox {
+    char  *bytes;
+    size_t n, room;
+};
+
+static bool make_room(struct inbox *inbox)
+{
+    const size_t room = inbox->room == 0 ? CHUNK_BYTES : inbox->room * 2;
+    char *bytes;
+
+    if (inbox->room - inbox->n >= CHUNK_BYTES)
+        return true;
+    bytes = room > LARGEST_RECORD ? NULL : realloc(inbox->bytes, room);
+    if (bytes == NULL)
+        return false;
+    inbox->bytes = bytes;
+    inbox->room = room;
+    return make_room(inbox);
+}
+
+static void take_records(struct session *session, struct inbox *inbox)
+{
+    size_t at = 0;
+    struct record_head head;
+
+    while (inbox->n - at >= sizeof(head)) {
+        memcpy(&head, inbox->bytes + at, sizeof(head));
+        if (inbox->n - at - sizeof(head) < head.bytes)
+            break;
+        take(session, (enum record)head.record, inbox->bytes + at + sizeof(head), head.bytes);
+        at += sizeof(head) + head.bytes;
+    }
+    memmove(inbox->bytes, inbox->bytes + at, inbox->n - at);
+    inbox->n -= at;
+}
+
+/* ---- sending them ---- */
+
+void session_send(enum record record, const void *data, size_t bytes)
+{
+    const struct record_head head = {.record = record, .bytes = (uint32_t)bytes};
+
+    host_mutex_lock(&sender.lock);
+    if (sender.here != NULL)
+        take(sender.here, record, data, bytes);
+    else if (host_write_all(sender.to_parent, &head, sizeof(head)) == 0)
+        (void)host_write_all(sender.to_parent, data, bytes);
+    host_mutex_unlock(&sender.lock);
+}
+
+static void send_json(enum record record, json_t *object)
+{
+    char *text = json_dumps(object, JSON_COMPACT);
+
+    if (text != NULL)
+        session_send(record, text, strlen(text));
+    free(text);
+    json_decref(object);
+}
+
+static void send_finding(const struct pinion_finding *finding, void *context)
+{
+    const struct result *result = context;
+
+    send_json(RECORD_FINDING, json_of_finding(finding, result->driver_module));
+}
+
+/* ---- the run's side ---- */
+
+static int run_here(const struct run_order *order)
+{
+    struct result result;
+    int code;
+
+    sender.order = order;
+    pinion_watch_findings(send_finding, &result);
+    code = run_perform(order, &result);
+    session_send(RECORD_CLOSED, &code, sizeof(code));
+    return code;
+}
+
+static int child_body(int to_parent, void *context)
+{
+    sender.to_parent = to_parent;
+    host_exit_on_abort(HOST_CHILD_ABORTED);
+    return run_here(context);
+}
+
+_Noreturn void session_leave(int code)
+{
+    session_send(RECORD_CLOSED, &code, sizeof(code));
+    if (sender.here != NULL) {
+        report_print(sender.order->options, sender.here);
+        code = CLI_WRONG;
+    }
+    fflush(NULL);
+    _Exit(code);
+}
+
+/* ---- the parent's side ---- */
+
+static bool is_overdue(const struct session *session, const struct run_order *order, uint64_t start_ns)
+{
+    return !session->timed_out && order->options->timeout_ns != 0 && host_now_ns() - start_ns > order->options->timeout_ns;
+}
+
+static void await_child(struct session *session, const struct run_order *order)
+{
+    const uint64_t start_ns = host_now_ns();
+    struct inbox inbox = {0};
+    bool told = false;
+    ssize_t got = -EAGAIN;
+
+    while (got != 0 && make_room(&inbox)) {
+        got = host_child_receive(&session->child, inbox.bytes + inbox.n, inbox.room - inbox.n, TICK_MS * 1000000);
+        if (got > 0) {
+            inbox.n += (size_t)got;
+            take_records(session, &inbox);
+        }
+        if (host_interrupted() && !told) {
+            host_child_signal(&session->child, false);
+            told = true;
+        }
+        if (is_overdue(session, order, start_ns)) {
+            session->timed_out = true;
+            host_child_signal(&session->child, true);
+        }
+    }
+    if (got != 0)
+        host_child_signal(&session->child, true);
+    free(inbox.bytes);
+    host_child_wait(&session->child);
+}
+
+/* In this process: what ends the run ends the command. */
+static void run_without_child(struct session *session, const struct run_order *order)
+{
+    sender.here = session;
+    host_exit_on_abort(CLI_WRONG);
+    session->child = (struct host_child){.ended = true, .printed = -1, .code = run_here(order)};
+    sender.here = NULL;
+}
+
+bool session_run(const struct run_order *order, bool keep_printed, struct session *session)
+{
+    int error;
+
+    *session = (struct session){.findings = json_array()};
+    if (order->options->in_process) {
+        run_without_child(session, order);
+        return true;
+    }
+    error = host_child_start(&session->child, keep_printed, child_body, (void *)(uintptr_t)order);
+    if (error != 0) {
+        json_decref(session->findings);
+        return cli_complain(false, "no process can be started for the run: %s", strerror(-error));
+    }
+    await_child(session, order);
+    return true;
+}
+
+void session_free(struct session *session)
+{
+    host_child_close(&session->child);
+    json_decref(session->findings);
+}
+
+/* It complained, of the command line or the host, and there is nothing to report. */
+static bool is_usage(const struct session *session)
+{
+    if (session->closed)
+        return session->code != CLI_CLEAN;
+    return !session->driver_ran && session->child.signal == 0 && session->child.code == CLI_USAGE;
+}
+
+int session_main(const struct cli_options *options)
+{
+    const struct run_order order = {.options = options};
+    struct session session;
+    int code;
+
+    host_interrupts_catch();
+    if (!session_run(&order, false, &session))
+        return CLI_USAGE;
+    if (is_usage(&session)) {
+        code = session.closed ? session.code : CLI_USAGE;
+    } else {
+        report_print(options, &session);
+        code = verdict_of(&session) <= VERDICT_LAST_GOOD ? CLI_CLEAN : CLI_WRONG;
+    }
+    session_free(&session);
+    return code;
+}
