@@ -140,9 +140,12 @@ static double run_two_ns(const struct bench_case *job, uint64_t times)
 
 static double run_side_ns(const struct bench_case *job, bool anchor, uint64_t times)
 {
+    void (*const work)(void *, uint64_t) = anchor ? job->anchor : job->ours;
+
+    work(job->context, 0);
     if (job->second == NULL)
-        return run_ns(anchor ? job->anchor : job->ours, job->context, times);
-    return anchor ? work_ns(job->anchor, job->context, times) : run_two_ns(job, times);
+        return run_ns(work, job->context, times);
+    return anchor ? work_ns(work, job->context, times) : run_two_ns(job, times);
 }
 
 /* The better of two runs: one during which the thread was put aside must not pass for a long one. */
@@ -279,23 +282,71 @@ static bool read_options(int argc, char **argv, struct options *options)
     return options->rounds >= FEWEST_ROUNDS && options->rounds <= MOST_ROUNDS;
 }
 
+static bool parse(int argc, char **argv, struct options *options)
+{
+    const bool good = read_options(argc, argv, options);
+
+    if (!good)
+        fprintf(stderr, "usage: %s [--check] [--json] [--rounds %d..%d] [--only TEXT]\n", argv[0], FEWEST_ROUNDS, MOST_ROUNDS);
+    return good;
+}
+
+static bool is_chosen(const struct options *options, const char *row, const char *question)
+{
+    return options->only == NULL || strcmp(row, options->only) == 0 || strstr(question, options->only) != NULL;
+}
+
 int bench_run(int argc, char **argv, const struct bench_case *cases, size_t ncases)
 {
     const struct bench_case *chosen[MOST_CASES];
     struct options options;
     size_t nchosen = 0;
 
-    if (!read_options(argc, argv, &options)) {
-        fprintf(stderr, "usage: %s [--check] [--json] [--rounds %d..%d] [--only TEXT]\n", argv[0], FEWEST_ROUNDS, MOST_ROUNDS);
+    if (!parse(argc, argv, &options))
         return 2;
-    }
     for (size_t i = 0; i < ncases && nchosen < MOST_CASES; i++)
-        if (options.only == NULL || strcmp(cases[i].row, options.only) == 0 || strstr(cases[i].question, options.only) != NULL)
+        if (is_chosen(&options, cases[i].row, cases[i].question))
             chosen[nchosen++] = &cases[i];
     if (options.check)
         return check(chosen, nchosen);
     measure(chosen, nchosen, &options);
     return 0;
+}
+
+/* ---- values ---- */
+
+static void print_value(const struct bench_value *v, double value, const struct options *options)
+{
+    const bool met = value <= v->limit;
+
+    if (options->check)
+        printf("%-6s %-4s %s\n", isnan(value) ? "FAILED" : "ok", v->row, v->question);
+    else if (options->json)
+        printf("{\"row\":\"%s\",\"question\":\"%s\",\"value\":%.3f,\"unit\":\"%s\",\"limit\":%g,\"met\":%s}\n", v->row, v->question, value,
+               v->unit, v->limit, met ? "true" : "false");
+    else
+        printf("%-4s %-44s %10.2f %10s %10s  %-24s %10s %8s  %.6g %s  %s\n", v->row, v->question, value, "-", "-", "-", "-", "-", v->limit,
+               v->unit, met ? "met" : "NOT MET");
+}
+
+int bench_run_values(int argc, char **argv, const struct bench_value *values, size_t nvalues)
+{
+    struct options options;
+    bool failed = false;
+
+    if (!parse(argc, argv, &options))
+        return 2;
+    for (size_t i = 0; i < nvalues; i++) {
+        double value;
+
+        if (!is_chosen(&options, values[i].row, values[i].question))
+            continue;
+        value = values[i].measure(values[i].context);
+        print_value(&values[i], value, &options);
+        failed |= options.check && isnan(value);
+        fflush(stdout);
+    }
+    return failed;
 }
 
 /* ---- helpers ---- */

@@ -23,6 +23,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * `ours` and `anchor` do their work so many times. Before each sample they are called with no times, and get ready: what that
+ * takes is not measured.
+ */
 struct bench_case {
     const char *row;                    /* of the table in docs/performance.md */
     const char *question;
@@ -40,6 +44,17 @@ struct bench_case {
  * question. The exit code is 0, 1 after a failed check, 2 for a bad command line.
  */
 int bench_run(int argc, char **argv, const struct bench_case *cases, size_t ncases);
+
+/* A question that is not about time: one number, and its limit. */
+struct bench_value {
+    const char *row, *question, *unit;
+    double      limit;
+    double    (*measure)(const void *context);  /* NAN: the work was not done */
+    const void *context;
+};
+
+/* As bench_run, without rounds. */
+int bench_run_values(int argc, char **argv, const struct bench_value *values, size_t nvalues);
 
 /* Keeps a value that nobody reads from being optimised away. */
 static inline void bench_use(const void *value)
