@@ -237,12 +237,12 @@ VOID CcInitializeCacheMap(PFILE_OBJECT FileObject, PCC_FILE_SIZES FileSizes, BOO
 
     UNREFERENCED_PARAMETER(PinAccess);
     if (FileObject->SectionObjectPointer == NULL)
-        ke_raise(STATUS_INVALID_PARAMETER, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(STATUS_INVALID_PARAMETER, (uintptr_t)__builtin_return_address(0));
     if (FileObject->PrivateCacheMap != NULL)
         return;
     spare = ke_fails(KE_FALLIBLE_CcInitializeCacheMap) ? NULL : new_cache(FileObject, Callbacks, LazyWriteContext);
     if (spare == NULL)
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0));
     adopt_sizes(spare, FileSizes);
     host_mutex_lock(&machine->io->lock);
     cache = open_locked(machine->io, FileObject, FileSizes, spare);

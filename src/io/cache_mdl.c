@@ -110,7 +110,7 @@ VOID CcMdlRead(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Length,
                                        ke_fails(KE_FALLIBLE_CcMdlRead), MdlChain, IoStatus);
 
     if (!NT_SUCCESS(status))
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(status, (uintptr_t)__builtin_return_address(0));
 }
 
 /*
@@ -125,7 +125,7 @@ VOID CcPrepareMdlWrite(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG
                                        ke_fails(KE_FALLIBLE_CcPrepareMdlWrite), MdlChain, IoStatus);
 
     if (!NT_SUCCESS(status))
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(status, (uintptr_t)__builtin_return_address(0));
 }
 
 /* ---- MDLs back ---- */
@@ -203,7 +203,7 @@ VOID CcMdlWriteComplete(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, PMDL
     const NTSTATUS status = complete_write(ke_machine(), FileObject, FileOffset, MdlChain);
 
     if (!NT_SUCCESS(status))
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(status, (uintptr_t)__builtin_return_address(0));
 }
 
 /*
@@ -265,7 +265,7 @@ BOOLEAN FsRtlMdlWriteCompleteDev(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOff
 
     UNREFERENCED_PARAMETER(DeviceObject);
     if (!NT_SUCCESS(status))
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(status, (uintptr_t)__builtin_return_address(0));
     return !writes_through(FileObject);
 }
 
@@ -339,7 +339,7 @@ BOOLEAN CcCopyRead(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Len
 
     *IoStatus = (IO_STATUS_BLOCK){.Status = status, .Information = (ULONG_PTR)(copy.buffer - (uint8_t *)Buffer)};
     if (!NT_SUCCESS(status) && status != STATUS_CANT_WAIT)
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(status, (uintptr_t)__builtin_return_address(0));
     return NT_SUCCESS(status);
 }
 
@@ -355,6 +355,6 @@ BOOLEAN CcCopyWrite(PFILE_OBJECT FileObject, PLARGE_INTEGER FileOffset, ULONG Le
                                        ke_fails(KE_FALLIBLE_CcCopyWrite), &copy);
 
     if (!NT_SUCCESS(status) && status != STATUS_CANT_WAIT)
-        ke_raise(status, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(status, (uintptr_t)__builtin_return_address(0));
     return NT_SUCCESS(status);
 }

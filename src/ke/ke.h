@@ -18,7 +18,6 @@
 #include "ke/hooks.h"
 #include "pinion/pinion.h"
 
-#include <setjmp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -156,7 +155,7 @@ struct ke_thread {
     PEPROCESS            process;       /* attached to; NULL: the one that the machine booted with */
     uint32_t             process_generation;
     PDRIVER_OBJECT       driver;        /* whose routine runs; NULL: the host program's own code */
-    struct ke_exception *exceptions;    /* innermost pinion_try */
+    struct ke_exception *exceptions;    /* innermost frame of pinion_try or a driver's __try */
     LIST_ENTRY           dpcs;          /* queued by this thread at DISPATCH_LEVEL, to run when it goes below; under the DPC lock */
     _Atomic uint32_t     ndpcs;         /* in that list: another thread may take one out */
     _Atomic int64_t      counters[KE_COUNTERS];
@@ -206,15 +205,11 @@ void    ke_counters_reset(void);
 
 /* ---- exception.c ---- */
 
-struct ke_exception {
-    struct ke_exception *outer;
-    PDRIVER_OBJECT       driver;        /* whose code called pinion_try */
-    NTSTATUS             status;
-    sigjmp_buf           resume;
-};
+/* Leave for the innermost frame; bug check 0x1E where there is none. `ip` is where the exception arose. */
+_Noreturn void ke_raise(NTSTATUS status, uintptr_t ip);
 
-/* Leave for the innermost pinion_try; bug check 0x1E where there is none. `ip` is where the exception arose. */
-_Noreturn void ke_raise(NTSTATUS status, uintptr_t ip, uintptr_t parameter);
+/* The same for an access that is not permitted: 0 a load, 1 a store, 8 code. */
+_Noreturn void ke_raise_access(NTSTATUS status, uintptr_t ip, ULONG_PTR access, uintptr_t va);
 
 /* ---- bugcheck.c ---- */
 

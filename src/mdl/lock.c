@@ -51,7 +51,7 @@ NTSTATUS mdl_lock(struct machine *machine, PMDL mdl, KPROCESSOR_MODE mode, LOCK_
 static void finish_lock(struct machine *machine, struct ke_site site, PMDL mdl, NTSTATUS status)
 {
     if (!NT_SUCCESS(status))
-        ke_raise(status, site.ip, mdl_va(mdl));
+        ke_raise(status, site.ip);
     if (machine->hooks.mdl_lock_record != NULL)
         machine->hooks.mdl_lock_record(site, mdl);
 }

@@ -292,10 +292,10 @@ static PVOID map_user(struct machine *machine, PMDL mdl, PVOID wanted, ULONG pri
 
     mdl_require_held(machine, mdl);
     if (wanted != NULL && !span_contains(space->base, (size_t)space->npages * PAGE_SIZE, request.wanted, request.npages * PAGE_SIZE))
-        ke_raise(STATUS_INVALID_ADDRESS, ip, 0);
+        ke_raise(STATUS_INVALID_ADDRESS, ip);
     status = mm_space_map(machine, space, &request, &va);
     if (!NT_SUCCESS(status))
-        ke_raise(status, ip, 0);
+        ke_raise(status, ip);
     return (PVOID)(va + mdl->ByteOffset);
 }
 
@@ -337,7 +337,7 @@ PVOID MmMapLockedPagesSpecifyCache(PMDLX MemoryDescriptorList, KPROCESSOR_MODE A
 
     KE_HOOK(machine, mdl_map_check, &call);
     if (fails && AccessMode != KernelMode)
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0), 0);
+        ke_raise(STATUS_INSUFFICIENT_RESOURCES, (uintptr_t)__builtin_return_address(0));
     if (AccessMode == KernelMode)
         va = fails ? NULL : map_system(machine, mdl, CacheType, Priority);
     else

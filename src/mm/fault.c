@@ -15,7 +15,7 @@
 
 enum { FREED_PTE = 0x0 };               /* parameter 4 of bug check 0x50: all of system space has page tables */
 
-/* What was tried, as bug checks 0xA and 0xD1 say it, and 0x50 before Windows 10. */
+/* What was tried, as exceptions and bug checks 0xA and 0xD1 say it, and 0x50 before Windows 10. */
 static uint64_t access_code(const struct host_fault *fault)
 {
     return fault->access == HOST_EXEC ? 8 : fault->access == HOST_WRITE ? 1 : 0;
@@ -68,6 +68,11 @@ static NTSTATUS spring_guard(struct mm_space *space, uint32_t page)
     return status;
 }
 
+static _Noreturn void raise_in_driver(NTSTATUS status, const struct host_fault *fault)
+{
+    ke_raise_access(status, fault->ip, access_code(fault), fault->va);
+}
+
 static enum host_fault_verdict fault_in_space(struct mm_space *space, const struct host_fault *fault)
 {
     const uint32_t page = mm_space_page(space, fault->va);
@@ -82,8 +87,8 @@ static enum host_fault_verdict fault_in_space(struct mm_space *space, const stru
         stop_in_system_space(fault, attributes);
     require_low_irql(fault);
     if (used && (attributes & MM_GUARD) && spring_guard(space, page) == STATUS_GUARD_PAGE_VIOLATION)
-        ke_raise(STATUS_GUARD_PAGE_VIOLATION, fault->ip, fault->va);
-    ke_raise(STATUS_ACCESS_VIOLATION, fault->ip, fault->va);
+        raise_in_driver(STATUS_GUARD_PAGE_VIOLATION, fault);
+    raise_in_driver(STATUS_ACCESS_VIOLATION, fault);
 }
 
 enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
@@ -106,7 +111,7 @@ enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
         if (machine->options.faults_to_host && ke_self()->exceptions == NULL)
             return HOST_FAULT_CHAIN;
         require_low_irql(fault);
-        ke_raise(STATUS_ACCESS_VIOLATION, fault->ip, fault->va);
+        raise_in_driver(STATUS_ACCESS_VIOLATION, fault);
     default:
         return fault_in_space(space, fault);
     }

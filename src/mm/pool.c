@@ -405,7 +405,7 @@ static PVOID allocate_by_type(struct ke_site site, enum ke_fallible routine, POO
     if (!ke_fails(routine))
         block = allocate(machine, &request);
     if (block == NULL && (bits & RAISE_BIT))
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip, 0);
+        ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip);
     return block;
 }
 
@@ -447,7 +447,7 @@ static PVOID allocate_by_flags(struct ke_site site, enum ke_fallible routine, PO
     if (valid && !ke_fails(routine))
         block = allocate(machine, &request);
     if (block == NULL && (flags & POOL_FLAG_RAISE_ON_FAILURE))
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip, 0);
+        ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip);
     if (block != NULL && !(flags & POOL_FLAG_UNINITIALIZED))
         memset(block, 0, bytes);
     return block;

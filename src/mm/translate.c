@@ -172,9 +172,9 @@ static void probe_range(const volatile VOID *address, SIZE_T bytes, ULONG alignm
     const uintptr_t va = (uintptr_t)address;
 
     if (alignment > 1 && (va & (alignment - 1)) != 0)
-        ke_raise(STATUS_DATATYPE_MISALIGNMENT, ip, va);
+        ke_raise(STATUS_DATATYPE_MISALIGNMENT, ip);
     if (!is_user_range(ke_machine(), va, bytes))
-        ke_raise(STATUS_ACCESS_VIOLATION, ip, va);
+        ke_raise(STATUS_ACCESS_VIOLATION, ip);
 }
 
 /*

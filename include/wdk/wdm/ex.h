@@ -16,6 +16,26 @@
 #define EXCEPTION_CONTINUE_SEARCH    0
 #define EXCEPTION_CONTINUE_EXECUTION (-1)
 
+#define EXCEPTION_NONCONTINUABLE     0x1
+#define EXCEPTION_MAXIMUM_PARAMETERS 15
+
+/* What arose: of an access that is not permitted, ExceptionInformation says what was tried (0 a load, 1 a store, 8 code) and where. */
+typedef struct _EXCEPTION_RECORD {
+    NTSTATUS ExceptionCode;
+    ULONG ExceptionFlags;
+    struct _EXCEPTION_RECORD *ExceptionRecord;
+    PVOID ExceptionAddress;
+    ULONG NumberParameters;
+    ULONG_PTR ExceptionInformation[EXCEPTION_MAXIMUM_PARAMETERS];
+} EXCEPTION_RECORD, *PEXCEPTION_RECORD;
+C_ASSERT(sizeof(EXCEPTION_RECORD) == 152);
+
+/* ContextRecord is NULL here: the state of the processor is not kept. */
+typedef struct _EXCEPTION_POINTERS {
+    PEXCEPTION_RECORD ExceptionRecord;
+    struct _CONTEXT *ContextRecord;
+} EXCEPTION_POINTERS, *PEXCEPTION_POINTERS;
+
 EXTERN_C_START
 
 /* Raise STATUS_ACCESS_VIOLATION. PASSIVE_LEVEL. Doc: ntddk/nf-ntddk-exraiseaccessviolation */
