@@ -61,6 +61,17 @@ function(pinion_publish_usage target)
     set_target_properties(${target} PROPERTIES EXPORT_NO_SYSTEM ON EXPORT_NAME ${target})
 endfunction()
 
+# `pinion cc` adds the same flags as pinion.pc. It finds headers and library from where it lies itself.
+function(pinion_tell_compiler_flags target)
+    set(flags ${PINION_DRIVER_FLAGS} ${PINION_SANITIZE_FLAGS})
+    list(TRANSFORM flags REPLACE "(.+)" "\"\\1\"")
+    list(JOIN flags "," flags)
+    file(RELATIVE_PATH include /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_INCLUDEDIR})
+    file(RELATIVE_PATH libraries /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
+    target_compile_definitions(${target} PRIVATE "PINION_CC_FLAGS=${flags}" PINION_SOURCE_INCLUDE="${PROJECT_SOURCE_DIR}/include"
+                               PINION_INSTALLED_INCLUDE="${include}" PINION_INSTALLED_LIBRARIES="${libraries}")
+endfunction()
+
 # examples/broken: each file beside filter.c is a driver of its own, build/examples/broken/NAME.so.
 function(pinion_broken_examples folder)
     foreach(source ${ARGN})

@@ -12,7 +12,8 @@
  *
  * Files, top to bottom: main.c and options.c (the command line), systematic.c (sessions that each make one call fail), session.c (one
  * session), run.c (set-up and tear-down), driver.c (the shared object), load.c (requests), check.c (what came back);
- * verdict.c, report.c and progress.c (what the user sees), finding.c (findings as JSON). explain.c tells the verifier's rules.
+ * verdict.c, report.c and progress.c (what the user sees), finding.c (findings as JSON). Beside the runs:
+ * explain.c tells the verifier's rules; cc.c is the compiler's front, seh.c and tokens.c rewrite __try for it.
  */
 #ifndef PINION_CLI_H
 #define PINION_CLI_H
@@ -69,6 +70,12 @@ void explain_help(void);
 
 /* The parameters of a bug check, each with its value and, where the rule of that name says so, its meaning. */
 json_t *rules_parameters(const char *id, const uint64_t parameters[4]);
+
+/* ---- cc.c ---- */
+
+/* `pinion cc`: the arguments behind it; the compiler's exit code. */
+int  cc_main(int argc, char **argv);
+void cc_help(void);
 
 /* One line "pinion: ..." on stderr; the result is `code`. */
 int cli_complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -25,6 +25,7 @@ static void print_help(void)
     puts("pinion: the memory path of Windows drivers, on Linux\n"
          "\n"
          "  pinion run DRIVER.so --file PATH [OPTION...]   use a driver over a file, and check what comes back\n"
+         "  pinion cc ARGUMENT...                          compile as cc does, with Pinion's headers, and __try and __except understood\n"
          "  pinion explain [RULE]                          what a bug check or a warning means, wrong and right code; or all rules\n"
          "  pinion help [COMMAND]                          this text, or all about one command\n"
          "  pinion version                                 the version\n"
@@ -38,6 +39,8 @@ static int command_help(int argc, char **argv)
         print_help();
     else if (strcmp(argv[1], "run") == 0)
         options_help();
+    else if (strcmp(argv[1], "cc") == 0)
+        cc_help();
     else if (strcmp(argv[1], "explain") == 0)
         explain_help();
     else if (strcmp(argv[1], "help") == 0)
@@ -69,6 +72,8 @@ int main(int argc, char **argv)
 
     if (strcmp(command, "run") == 0)
         return command_run(argc - 1, argv + 1);
+    if (strcmp(command, "cc") == 0)
+        return cc_main(argc - 1, argv + 1);
     if (strcmp(command, "explain") == 0)
         return explain_main(argc - 1, argv + 1);
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the command asks of Linux beyond what the library needs: a scratch copy of a file, ctrl-C, an exit code for stops, and
- * child processes.
+ * child processes (child.c), and other programs with the files that they leave to each other (spawn.c).
  * The rules of host.h hold here too.
  */
 #ifndef PINION_HOST_PROGRAM_H
@@ -57,5 +57,17 @@ size_t host_child_printed(const struct host_child *child, char *text, size_t byt
 void   host_child_close(struct host_child *child);                          /* forget what it printed */
 
 int host_write_all(int fd, const void *from, size_t bytes);
+
+/* ---- spawn.c ---- */
+
+/* Run a program that is found as the shell finds it, and wait: *code is its exit code, or 128 and the signal that ended it. */
+int  host_run(char *const argv[], int *code);
+
+/* A directory of the caller's own under $TMPDIR; remove it with all that is in it. */
+int  host_directory_create(char *path, size_t bytes);
+void host_directory_remove(const char *path);
+
+/* Where this program's file lies. */
+int  host_program_directory(char *path, size_t bytes);
 
 #endif

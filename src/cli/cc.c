@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `pinion cc`: the C compiler as drivers need it.
+ *
+ *     words       the arguments, each with what it is; one that takes a value has it behind it
+ *     source      a .c file among them: preprocessed, its __try blocks rewritten (seh.c), compiled
+ *     object      what that gives, in the place of the source when there is something to link
+ *
+ * A source without __try is compiled as it stands. What has been preprocessed is not to see its -D, -U and -include again.
+ */
+
+#include "cli/cli.h"
+#include "cli/seh.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_BYTES = 4096 };
+
+enum word_kind {
+    WORD_FLAG,
+    WORD_SOURCE,                /* a .c file */
+    WORD_INPUT,                 /* any other */
+    WORD_MACRO,                 /* for the preprocessor, and only for it */
+    WORD_DEPENDENCY,            /* -MD and its kin */
+    WORD_LINK,                  /* for the linker alone */
+    WORD_OUTPUT,
+    WORD_STEP,                  /* -c, -S, -E: how far to go */
+};
+
+struct command {
+    char  **words;              /* ends with NULL */
+    size_t  n;
+};
+
+struct cc {
+    const char     *compiler;
+    char          **words;      /* of the command line */
+    enum word_kind *kinds;
+    size_t          nwords;
+    const char     *output;     /* -o; NULL: not given */
+    const char     *step;       /* -c, -S, or NULL to link */
+    const char     *dependency_file, *dependency_target;
+    bool            dependencies;
+    bool            has_sources, has_inputs;    /* .c files, others */
+    bool            sanitized;
+    bool            whole;      /* nothing is to be rewritten: only preprocessing is asked for, or a language by name */
+    bool            for_others; /* a shared object: it finds the routines in who loads it */
+    char            work[PATH_BYTES];
+    char            wdk[PATH_BYTES + 32], include[PATH_BYTES + 32], library[PATH_BYTES + 32], rpath[PATH_BYTES + 32], seh[PATH_BYTES + 64];
+};
+
+/* ---- words ---- */
+
+static const struct {
+    const char    *name;
+    enum word_kind kind;
+    bool           joined;      /* the value may stand in the same word */
+} valued[] = {
+    {"-o", WORD_OUTPUT, true}, {"-D", WORD_MACRO, true}, {"-U", WORD_MACRO, true}, {"-include", WORD_MACRO, false},
+    {"-imacros", WORD_MACRO, false}, {"-MF", WORD_DEPENDENCY, true}, {"-MT", WORD_DEPENDENCY, true},
+    {"-MQ", WORD_DEPENDENCY, true}, {"-I", WORD_MACRO, true}, {"-isystem", WORD_MACRO, true}, {"-iquote", WORD_MACRO, true},
+    {"-idirafter", WORD_MACRO, true}, {"-L", WORD_LINK, true}, {"-l", WORD_LINK, true}, {"-Wl,", WORD_LINK, true},
+    {"-Xlinker", WORD_LINK, false}, {"-T", WORD_LINK, true}, {"-u", WORD_LINK, true}, {"-z", WORD_LINK, true},
+    {"-x", WORD_FLAG, true}, {"-Xpreprocessor", WORD_MACRO, false}, {"-Xassembler", WORD_FLAG, false}, {"-Xclang", WORD_FLAG, false},
+    {"--param", WORD_FLAG, false}, {"-target", WORD_FLAG, false},
+};
+
+static bool begins(const char *word, const char *with)
+{
+    return strncmp(word, with, strlen(with)) == 0;
+}
+
+static bool is_source(const char *word)
+{
+    const size_t length = strlen(word);
+
+    return length > 2 && strcmp(word + length - 2, ".c") == 0;
+}
+
+/* What a word with a value says to us. */
+static void note_value(struct cc *cc, const char *name, const char *value)
+{
+    if (strcmp(name, "-o") == 0)
+        cc->output = value;
+    else if (strcmp(name, "-MF") == 0)
+        cc->dependency_file = value;
+    else if (strcmp(name, "-MT") == 0 || strcmp(name, "-MQ") == 0)
+        cc->dependency_target = value;
+    else if (strcmp(name, "-x") == 0)
+        cc->whole = true;
+}
+
+/* How many words the argument at `at` takes: 0 when it takes no value. */
+static size_t read_valued(struct cc *cc, size_t at)
+{
+    const char *word = cc->words[at];
+
+    for (size_t i = 0; i < sizeof(valued) / sizeof(valued[0]); i++) {
+        const size_t length = strlen(valued[i].name);
+
+        if (!begins(word, valued[i].name) || (word[length] != '\0' && !valued[i].joined))
+            continue;
+        cc->kinds[at] = valued[i].kind;
+        if (word[length] != '\0') {
+            note_value(cc, valued[i].name, word + length);
+            return 1;
+        }
+        if (at + 1 == cc->nwords)
+            return 1;                   /* the compiler says so better */
+        cc->kinds[at + 1] = valued[i].kind;
+        note_value(cc, valued[i].name, cc->words[at + 1]);
+        return 2;
+    }
+    return 0;
+}
+
+static enum word_kind read_flag(struct cc *cc, const char *word)
+{
+    if (strcmp(word, "-c") == 0 || strcmp(word, "-S") == 0) {
+        cc->step = word;
+        return WORD_STEP;
+    }
+    if (strcmp(word, "-E") == 0 || strcmp(word, "-M") == 0 || strcmp(word, "-MM") == 0)
+        cc->whole = true;
+    cc->sanitized |= begins(word, "-fsanitize=");
+    if (strcmp(word, "-shared") == 0 || strcmp(word, "-r") == 0) {
+        cc->for_others = true;
+        return WORD_LINK;
+    }
+    if (strcmp(word, "-static") == 0 || strcmp(word, "-rdynamic") == 0 || strcmp(word, "-pie") == 0 || strcmp(word, "-no-pie") == 0)
+        return WORD_LINK;
+    if (strcmp(word, "-MD") == 0 || strcmp(word, "-MMD") == 0) {
+        cc->dependencies = true;
+        return WORD_DEPENDENCY;
+    }
+    return strcmp(word, "-MP") == 0 || strcmp(word, "-MG") == 0 ? WORD_DEPENDENCY : WORD_FLAG;
+}
+
+static void read_words(struct cc *cc)
+{
+    for (size_t at = 0; at < cc->nwords;) {
+        const char *word = cc->words[at];
+        const size_t taken = read_valued(cc, at);
+
+        if (taken == 0 && *word == '-' && word[1] != '\0')
+            cc->kinds[at] = read_flag(cc, word);
+        else if (taken == 0)
+            cc->kinds[at] = is_source(word) ? WORD_SOURCE : WORD_INPUT;
+        cc->has_sources |= cc->kinds[at] == WORD_SOURCE;
+        cc->has_inputs |= cc->kinds[at] == WORD_INPUT;
+        at += taken == 0 ? 1 : taken;
+    }
+}
+
+/* ---- commands ---- */
+
+static const char *const driver_flags[] = {PINION_CC_FLAGS};
+
+enum { NDRIVER_FLAGS = sizeof(driver_flags) / sizeof(driver_flags[0]), OWN_WORDS = NDRIVER_FLAGS + 32 };
+
+static void add(struct command *command, const char *word)
+{
+    command->words[command->n++] = (char *)word;
+    command->words[command->n] = NULL;
+}
+
+static void add_pair(struct command *command, const char *word, const char *value)
+{
+    add(command, word);
+    add(command, value);
+}
+
+/* The compiler and what every driver is compiled with; the caller's own words come behind. */
+static bool begin(struct command *command, const struct cc *cc)
+{
+    command->n = 0;
+    command->words = malloc((cc->nwords + OWN_WORDS) * sizeof(command->words[0]));
+    if (command->words == NULL)
+        return false;
+    add(command, cc->compiler);
+    for (size_t i = 0; i < NDRIVER_FLAGS; i++)
+        add(command, driver_flags[i]);
+    return true;
+}
+
+static void add_words_of(struct command *command, const struct cc *cc, unsigned kinds)
+{
+    for (size_t i = 0; i < cc->nwords; i++)
+        if (kinds & 1u << cc->kinds[i])
+            add(command, cc->words[i]);
+}
+
+static void add_includes(struct command *command, const struct cc *cc)
+{
+    add_pair(command, "-I", cc->include);
+    add_pair(command, "-I", cc->wdk);
+}
+
+/* Runs it and forgets it; the exit code. */
+static int finish(struct command *command)
+{
+    int code, error = host_run(command->words, &code);
+
+    if (error != 0)
+        code = cli_complain(CLI_USAGE, "cannot run the compiler '%s': %s; PINION_CC names another", command->words[0], strerror(-error));
+    free(command->words);
+    return code;
+}
+
+static int no_memory(void)
+{
+    return cli_complain(CLI_USAGE, "there is not enough memory to compile");
+}
+
+/* ---- one source ---- */
+
+struct source {
+    const char *path;
+    char        stem[256];              /* its file name without .c */
+    char        preprocessed[PATH_BYTES + 320], rewritten[PATH_BYTES + 320], object[PATH_BYTES + 320];
+    const char *output;                 /* what compiling it is to write */
+};
+
+static void name_files(struct source *source, const struct cc *cc, size_t number)
+{
+    const char *slash = strrchr(source->path, '/'), *name = slash == NULL ? source->path : slash + 1;
+
+    snprintf(source->stem, sizeof(source->stem), "%.*s", (int)(strlen(name) - 2), name);
+    snprintf(source->preprocessed, sizeof(source->preprocessed), "%s/%zu.i", cc->work, number);
+    snprintf(source->rewritten, sizeof(source->rewritten), "%s/%zu.c", cc->work, number);
+    if (cc->step == NULL)
+        snprintf(source->object, sizeof(source->object), "%s/%zu.o", cc->work, number);
+    else
+        snprintf(source->object, sizeof(source->object), "%s.%s", source->stem, cc->step[1] == 'S' ? "s" : "o");
+    source->output = cc->step != NULL && cc->output != NULL ? cc->output : source->object;
+}
+
+/* Dependencies are written here: the second pass sees one file alone. */
+static int preprocess(const struct cc *cc, const struct source *source)
+{
+    struct command command;
+    char file[sizeof(source->object)];
+
+    if (!begin(&command, cc))
+        return no_memory();
+    add_words_of(&command, cc, 1u << WORD_FLAG | 1u << WORD_MACRO | 1u << WORD_DEPENDENCY);
+    add_includes(&command, cc);
+    if (cc->dependencies && cc->dependency_file == NULL) {
+        const char *dot = strrchr(source->output, '.');
+
+        snprintf(file, sizeof(file), "%.*s.d", (int)(dot == NULL ? strlen(source->output) : (size_t)(dot - source->output)), source->output);
+        add_pair(&command, "-MF", file);
+    }
+    if (cc->dependencies && cc->dependency_target == NULL)
+        add_pair(&command, "-MT", source->output);
+    add_pair(&command, "-E", source->path);
+    add_pair(&command, "-o", source->preprocessed);
+    return finish(&command);
+}
+
+/*
+ * What it was preprocessed with is done; the compiler's markers and ours keep its lines. With a sanitizer gcc ends the life of each
+ * local in a cleanup of its own, and takes the end of a block that returns for reachable.
+ */
+static int compile(const struct cc *cc, const struct source *source, enum seh_outcome outcome)
+{
+    const bool rewritten = outcome == SEH_REWRITTEN;
+    struct command command;
+
+    if (!begin(&command, cc))
+        return no_memory();
+    add_words_of(&command, cc, 1u << WORD_FLAG | (rewritten ? 0 : 1u << WORD_MACRO));
+    if (rewritten)
+        add_pair(&command, "-include", cc->seh);
+    if (rewritten && cc->sanitized)
+        add(&command, "-Wno-return-type");
+    add_includes(&command, cc);
+    add_pair(&command, cc->step == NULL ? "-c" : cc->step, rewritten ? source->rewritten : source->path);
+    add_pair(&command, "-o", source->output);
+    return finish(&command);
+}
+
+static char *read_file(const char *path)
+{
+    struct host_file file;
+    char *text = NULL;
+
+    if (host_file_open(&file, path, false) != 0)
+        return NULL;
+    text = malloc(file.bytes + 1);
+    if (text != NULL && host_file_read(&file, 0, text, file.bytes) != 0) {
+        free(text);
+        text = NULL;
+    }
+    if (text != NULL)
+        text[file.bytes] = '\0';
+    host_file_close(&file);
+    return text;
+}
+
+static enum seh_outcome rewrite(const struct source *source)
+{
+    char *text = read_file(source->preprocessed);
+    FILE *out = fopen(source->rewritten, "w");
+    enum seh_outcome outcome = SEH_WRONG;
+
+    if (text == NULL || out == NULL)
+        cli_complain(0, "cannot work on '%s': %s", source->preprocessed, strerror(errno));
+    else
+        outcome = seh_rewrite(text, out);
+    free(text);
+    if (out != NULL && fclose(out) != 0) {
+        cli_complain(0, "cannot write '%s': %s", source->rewritten, strerror(errno));
+        outcome = SEH_WRONG;
+    }
+    return outcome;
+}
+
+static int make_object(struct cc *cc, size_t which, char **object)
+{
+    struct source source = {.path = cc->words[which]};
+    enum seh_outcome outcome;
+    int code;
+
+    name_files(&source, cc, which);
+    code = preprocess(cc, &source);
+    if (code != 0)
+        return code;
+    outcome = rewrite(&source);
+    if (outcome == SEH_WRONG)
+        return CLI_WRONG;
+    code = compile(cc, &source, outcome);
+    *object = code == 0 ? strdup(source.output) : NULL;
+    return code == 0 && *object == NULL ? no_memory() : code;
+}
+
+/* ---- all of it ---- */
+
+/* What the caller asked for, with what drivers need added. */
+static int pass_on(const struct cc *cc)
+{
+    struct command command;
+
+    if (!begin(&command, cc))
+        return no_memory();
+    add_words_of(&command, cc, ~0u);
+    add_includes(&command, cc);
+    return finish(&command);
+}
+
+/* The objects stand where the sources did. */
+static int link_objects(const struct cc *cc)
+{
+    struct command command;
+
+    if (!begin(&command, cc))
+        return no_memory();
+    add_words_of(&command, cc, ~(1u << WORD_MACRO | 1u << WORD_DEPENDENCY));
+    if (!cc->for_others) {
+        add_pair(&command, cc->library, cc->rpath);
+        add(&command, "-lpinion");
+    }
+    return finish(&command);
+}
+
+/* The compiler alone: what it is asked about itself is no matter of ours. */
+static int ask_compiler(const struct cc *cc)
+{
+    struct command command = {.words = malloc((cc->nwords + 2) * sizeof(command.words[0]))};
+
+    if (command.words == NULL)
+        return no_memory();
+    add(&command, cc->compiler);
+    for (size_t i = 0; i < cc->nwords; i++)
+        add(&command, cc->words[i]);
+    return finish(&command);
+}
+
+static int make_objects(struct cc *cc)
+{
+    int code = 0;
+
+    for (size_t i = 0; i < cc->nwords && code == 0; i++) {
+        char *object;
+
+        if (cc->kinds[i] != WORD_SOURCE)
+            continue;
+        code = make_object(cc, i, &object);
+        if (code == 0)
+            cc->words[i] = object;
+    }
+    return code;
+}
+
+static void free_objects(const struct cc *cc, char **words)
+{
+    for (size_t i = 0; i < cc->nwords; i++)
+        if (cc->words[i] != words[i])
+            free(cc->words[i]);
+}
+
+static int work_on_sources(struct cc *cc)
+{
+    char **const words = cc->words;
+    int code, error;
+
+    cc->words = malloc(cc->nwords * sizeof(words[0]));
+    if (cc->words == NULL)
+        return no_memory();
+    memcpy(cc->words, words, cc->nwords * sizeof(words[0]));
+    error = host_directory_create(cc->work, sizeof(cc->work));
+    if (error != 0) {
+        free(cc->words);
+        return cli_complain(CLI_USAGE, "cannot make a directory for temporary files: %s; set TMPDIR to one that can be written",
+                            strerror(-error));
+    }
+    code = make_objects(cc);
+    if (code == 0 && cc->step == NULL)
+        code = link_objects(cc);
+    else if (code == 0 && cc->has_inputs)
+        code = pass_on(cc);
+    host_directory_remove(cc->work);
+    free_objects(cc, words);
+    free(cc->words);
+    return code;
+}
+
+/* From where this program lies: in a build tree or an installed one, wherever that was moved to. */
+static bool find_own_files(struct cc *cc)
+{
+    char here[PATH_BYTES], pc[PATH_BYTES + 16];
+    const int error = host_program_directory(here, sizeof(here));
+    struct host_file file;
+
+    if (error != 0) {
+        cli_complain(0, "cannot find out where this program lies: %s", strerror(-error));
+        return false;
+    }
+    snprintf(pc, sizeof(pc), "%s/pinion.pc", here);
+    if (host_file_open(&file, pc, false) == 0) {
+        host_file_close(&file);
+        snprintf(cc->include, sizeof(cc->include), "%s", PINION_SOURCE_INCLUDE);
+        snprintf(cc->wdk, sizeof(cc->wdk), "%s/wdk", PINION_SOURCE_INCLUDE);
+        snprintf(cc->library, sizeof(cc->library), "-L%s", here);
+    } else {
+        snprintf(cc->include, sizeof(cc->include), "%s/%s", here, PINION_INSTALLED_INCLUDE);
+        snprintf(cc->wdk, sizeof(cc->wdk), "%s/%s/pinion/wdk", here, PINION_INSTALLED_INCLUDE);
+        snprintf(cc->library, sizeof(cc->library), "-L%s/%s", here, PINION_INSTALLED_LIBRARIES);
+    }
+    snprintf(cc->rpath, sizeof(cc->rpath), "-Wl,-rpath,%s", cc->library + 2);
+    snprintf(cc->seh, sizeof(cc->seh), "%s/pinion/seh.h", cc->include);
+    return true;
+}
+
+void cc_help(void)
+{
+    puts("pinion cc ARGUMENT...: compile as the C compiler would with these arguments, with what a driver needs.\n"
+         "\n"
+         "  pinion cc -g -fPIC -shared driver.c -o driver.so     a driver, for pinion run\n"
+         "  pinion cc -g test.c driver.c -o test                 a program of its own, linked with libpinion\n"
+         "  CC='pinion cc' make                                  in a build that knows a C compiler\n"
+         "\n"
+         "It adds the headers and the flags that pkg-config --cflags pinion tells, and turns __try, __except, __finally and\n"
+         "__leave into what gcc and clang understand. A function with __try is not optimised. Sources in C++ are compiled as\n"
+         "they are. PINION_CC names the compiler; without it that is cc.");
+}
+
+int cc_main(int argc, char **argv)
+{
+    struct cc cc = {.compiler = getenv("PINION_CC"), .words = argv + 1, .nwords = (size_t)argc - 1};
+    int code;
+
+    if (argc < 2)
+        return cli_complain(CLI_USAGE, "say what to compile: pinion cc -fPIC -shared driver.c -o driver.so; 'pinion help cc' tells more");
+    if (cc.compiler == NULL || *cc.compiler == '\0')
+        cc.compiler = "cc";
+    if (!find_own_files(&cc))
+        return CLI_USAGE;
+    cc.kinds = calloc(cc.nwords, sizeof(cc.kinds[0]));
+    if (cc.kinds == NULL)
+        return no_memory();
+    for (size_t i = 0; i < NDRIVER_FLAGS; i++)
+        read_flag(&cc, driver_flags[i]);
+    read_words(&cc);
+    if (!cc.has_sources && !cc.has_inputs)
+        code = ask_compiler(&cc);
+    else if (cc.whole || (cc.step != NULL && !cc.has_sources))
+        code = pass_on(&cc);
+    else
+        code = work_on_sources(&cc);
+    free(cc.kinds);
+    return code;
+}
