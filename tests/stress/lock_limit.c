@@ -7,7 +7,7 @@
    locked: to undo it all would take minutes under ThreadSanitizer. */
 TEST_UNTIDY(mm_lock_limit, lock__large_buffer_to_the_end__raises_and_recovers)
 {
-    enum { PAGES = LARGE / 4 };         /* each is counted 65535 times */
+    enum { PAGES = LARGE / 12 };        /* each is counted 65535 times */
     static struct big_mdl large;
 
     boot("verifier=off:ram=64M");
