@@ -312,6 +312,7 @@ static bool is_constant(const struct rewriter *rewriter, size_t at, size_t end)
     return at == end;
 }
 
+/* The value of a comma expression is of a type that a variable can have, where a bit-field or an array is not. */
 static size_t write_return(struct rewriter *rewriter, size_t at, struct scope *scope)
 {
     const size_t end = find(rewriter, at, ";");
@@ -320,7 +321,7 @@ static size_t write_return(struct rewriter *rewriter, size_t at, struct scope *s
     if (body_on_the_way(scope, NULL) == NULL || is_constant(rewriter, at + 1, end))
         return write_jump(rewriter, at, end + 1, scope, NULL);
     write_before(rewriter, at);
-    write_text(rewriter, rewriter->returns_nothing ? "{ (void)(" : "{ __auto_type pinion_value_%u = (", value);
+    write_text(rewriter, rewriter->returns_nothing ? "{ (void)(" : "{ __auto_type pinion_value_%u = ((void)0, ", value);
     write_expression(rewriter, at + 1, end, scope);
     write_text(rewriter, ");");
     leave_bodies(rewriter, scope, NULL);

@@ -302,8 +302,34 @@ static const char *text(void)
     }
 }
 
+struct bits {
+    ULONG low : 3, high : 29;
+};
+
+static ULONG bit_field(struct bits *bits)
+{
+    __try {
+        return bits->low;
+    } __finally {
+        bits->low = 0;
+    }
+}
+
+static struct bits whole_structure(struct bits *bits)
+{
+    __try {
+        return *bits;
+    } __finally {
+        bits->high = 0;
+    }
+}
+
 static NTSTATUS values_of_every_kind(void)
 {
+    struct bits bits = {5, 7};
+
+    mark(whole_structure(&bits).high == 7 ? 'c' : 'x');
+    mark(bit_field(&bits) == 5 ? 'd' : 'x');
     mark(null_pointer() == NULL ? '0' : 'x');
     mark(strcmp(text(), "text") == 0 ? '1' : 'x');
     return STATUS_SUCCESS;
@@ -495,7 +521,7 @@ static const struct {
     CASE(finally_runs_on_the_way_out, "abc", STATUS_CANCELLED),
     CASE(returns_through_finally, "abc", STATUS_PENDING),
     CASE(void_function, "ab", STATUS_SUCCESS),
-    CASE(values_of_every_kind, "a0b1", STATUS_SUCCESS),
+    CASE(values_of_every_kind, "cda0b1", STATUS_SUCCESS),
     CASE(leave_is_no_abnormal_end, "a", STATUS_SUCCESS),
     CASE(breaks_through_finally, "abcedf", STATUS_SUCCESS),
     CASE(gotos_through_finally, "abcde", STATUS_SUCCESS),
