@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What does an MDL cost? IoAllocateMdl and IoFreeMdl, against a thread-local list, the C library and DPDK's pool of buffers. */
+/* What does an MDL cost? IoAllocateMdl and IoFreeMdl, against a thread-local list, the C library, mimalloc, and DPDK's pool of buffers. */
 
 #include "bench.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,11 +100,40 @@ static void malloc_and_free(void *context, uint64_t times)
     }
 }
 
+static struct {
+    void *(*allocate)(size_t bytes);
+    void  (*free)(void *memory);
+} mimalloc;
+
+/* Loaded at run time: linked, it would take the C library's place. */
+static bool open_mimalloc(void)
+{
+    void *library = dlopen("libmimalloc.so.2", RTLD_NOW | RTLD_LOCAL);
+
+    if (library == NULL)
+        return false;
+    *(void **)&mimalloc.allocate = dlsym(library, "mi_malloc");
+    *(void **)&mimalloc.free = dlsym(library, "mi_free");
+    return mimalloc.allocate != NULL && mimalloc.free != NULL;
+}
+
+static void mi_allocate_and_free(void *context, uint64_t times)
+{
+    const size_t bytes = sizeof(MDL) + ((const struct size *)context)->npages * sizeof(PFN_NUMBER);
+
+    while (times-- > 0) {
+        void *memory = mimalloc.allocate(bytes);
+
+        bench_use(memory);
+        mimalloc.free(memory);
+    }
+}
+
 #if BENCH_DPDK
 static struct rte_mempool *pool;
 
 /* DPDK binds the thread to one processor; what it may run on is put back. Of DPDK's drivers, only the one of pools is loaded. */
-static void open_pool(void)
+static bool open_pool(void)
 {
     char *arguments[] = {"bench", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "--log-level=1", "-m", "64",
                          "-l", "0", "-d", "librte_mempool_ring.so", NULL};
@@ -113,6 +143,7 @@ static void open_pool(void)
     if (rte_eal_init(sizeof(arguments) / sizeof(arguments[0]) - 1, arguments) >= 0)
         pool = rte_mempool_create("mdl", 4095, 64 + 128, 256, 0, NULL, NULL, NULL, NULL, 0, 0);
     pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus);
+    return pool != NULL;
 }
 
 static void get_and_put(void *context, uint64_t times)
@@ -129,26 +160,40 @@ static void get_and_put(void *context, uint64_t times)
 }
 #endif
 
+/* Open the anchor where it is a library that may not be installed. */
+static bool has_anchor(const struct bench_case *c)
+{
+    if (c->anchor == mi_allocate_and_free)
+        return mimalloc.allocate != NULL || open_mimalloc();
+#if BENCH_DPDK
+    if (c->anchor == get_and_put)
+        return open_pool();
+#endif
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static struct size one = {1}, sixteen = {16}, large = {256}, huge = {16384};
-    struct bench_case cases[] = {
+    const struct bench_case all[] = {
         {"1", "allocate + free an MDL, 1 page", "TLS list + header", 2, 0, allocate_and_free, pop_and_push, is_allocated, &one, NULL},
         {"1", "allocate + free an MDL, 16 pages", "TLS list + header", 2, 0, allocate_and_free, pop_and_push, is_allocated, &sixteen, NULL},
         {"1b", "allocate + free an MDL, 256 pages", "malloc + free", 0.25, 0, allocate_and_free, malloc_and_free, is_allocated, &large, NULL},
         {"1b", "allocate + free an MDL, 16384 pages", "malloc + free", 0.5, 0, allocate_and_free, malloc_and_free, is_allocated, &huge, NULL},
+        {"1b", "allocate + free an MDL, 256 pages", "mi_malloc + mi_free", 1, 0, allocate_and_free, mi_allocate_and_free, is_allocated, &large, NULL},
+        {"1b", "allocate + free an MDL, 16384 pages", "mi_malloc + mi_free", 1, 0, allocate_and_free, mi_allocate_and_free, is_allocated, &huge, NULL},
         {"1c", "(control: two threads that share nothing)", "one thread", 1.15, 0, pop_and_push, pop_and_push, is_allocated, &sixteen, &sixteen},
         {"1c", "the same, 16 pages, two threads at once", "one thread", 1.15, 0, allocate_and_free, allocate_and_free, is_allocated, &sixteen, &sixteen},
 #if BENCH_DPDK
         {"1", "allocate + free an MDL, 16 pages", "rte_mempool get + put", 1.1, 0, allocate_and_free, get_and_put, is_allocated, &sixteen, NULL},
 #endif
     };
-    size_t ncases = sizeof(cases) / sizeof(cases[0]);
+    struct bench_case cases[sizeof(all) / sizeof(all[0])];
+    size_t ncases = 0;
 
-#if BENCH_DPDK
-    open_pool();
-    ncases -= pool == NULL;             /* its case is the last */
-#endif
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (has_anchor(&all[i]))
+            cases[ncases++] = all[i];
     pinion_boot("verifier=off");
     return bench_run(argc, argv, cases, ncases);
 }

@@ -210,12 +210,12 @@ static bool is_met(const struct bench_case *c, const struct result *r)
 
 static void print_case(const struct bench_case *c, const struct result *r, const struct options *options)
 {
-    const double ratio = c->anchor == NULL ? NAN : r->ours.median / r->anchor.median;
+    const double ratio = c->factor == 0 ? NAN : r->ours.median / r->anchor.median;
 
     if (options->json) {
         printf("{\"row\":\"%s\",\"question\":\"%s\",\"ours_ns\":{\"min\":%.3f,\"median\":%.3f,\"p99\":%.3f},", c->row, c->question,
                r->ours.min, r->ours.median, r->ours.p99);
-        if (c->anchor != NULL)
+        if (c->factor != 0)
             printf("\"anchor\":\"%s\",\"anchor_ns\":{\"min\":%.3f,\"median\":%.3f,\"p99\":%.3f},\"ratio\":%.4f,", c->anchor_name,
                    r->anchor.min, r->anchor.median, r->anchor.p99, ratio);
         printf("\"factor\":%g,\"plus_ns\":%g,\"rounds\":%d,\"met\":%s}\n", c->factor, c->plus_ns, options->rounds,
@@ -223,7 +223,7 @@ static void print_case(const struct bench_case *c, const struct result *r, const
         return;
     }
     printf("%-4s %-44s %10.2f %10.2f %10.2f", c->row, c->question, r->ours.min, r->ours.median, r->ours.p99);
-    if (c->anchor == NULL)
+    if (c->factor == 0)
         printf("  %-24s %10s %8s  %.4g ns", "-", "-", "-", c->plus_ns);
     else
         printf("  %-24s %10.2f %8.3f  %.4g x%s%.4g ns", c->anchor_name, r->anchor.median, ratio, c->factor, c->plus_ns < 0 ? " " : " + ",
@@ -251,6 +251,12 @@ static void measure(const struct bench_case **cases, size_t ncases, const struct
     }
 }
 
+static bool print_check(const char *row, const char *question, bool done)
+{
+    printf("%-6s %-4s %s\n", done ? "ok" : "FAILED", row, question);
+    return done;
+}
+
 static int check(const struct bench_case **cases, size_t ncases)
 {
     int failed = 0;
@@ -258,15 +264,13 @@ static int check(const struct bench_case **cases, size_t ncases)
     for (size_t i = 0; i < ncases; i++) {
         const bool done = cases[i]->check != NULL && cases[i]->check(cases[i]->context);
 
-        printf("%-6s %-4s %s\n", done ? "ok" : "FAILED", cases[i]->row, cases[i]->question);
-        failed |= !done;
+        failed |= !print_check(cases[i]->row, cases[i]->question, done);
     }
     return failed;
 }
 
 static bool read_options(int argc, char **argv, struct options *options)
 {
-    *options = (struct options){.rounds = DEFAULT_ROUNDS};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--check") == 0)
             options->check = true;
@@ -282,9 +286,12 @@ static bool read_options(int argc, char **argv, struct options *options)
     return options->rounds >= FEWEST_ROUNDS && options->rounds <= MOST_ROUNDS;
 }
 
-static bool parse(int argc, char **argv, struct options *options)
+static bool parse(int argc, char **argv, int rounds, struct options *options)
 {
-    const bool good = read_options(argc, argv, options);
+    bool good;
+
+    *options = (struct options){.rounds = rounds};
+    good = read_options(argc, argv, options);
 
     if (!good)
         fprintf(stderr, "usage: %s [--check] [--json] [--rounds %d..%d] [--only TEXT]\n", argv[0], FEWEST_ROUNDS, MOST_ROUNDS);
@@ -302,7 +309,7 @@ int bench_run(int argc, char **argv, const struct bench_case *cases, size_t ncas
     struct options options;
     size_t nchosen = 0;
 
-    if (!parse(argc, argv, &options))
+    if (!parse(argc, argv, DEFAULT_ROUNDS, &options))
         return 2;
     for (size_t i = 0; i < ncases && nchosen < MOST_CASES; i++)
         if (is_chosen(&options, cases[i].row, cases[i].question))
@@ -313,15 +320,48 @@ int bench_run(int argc, char **argv, const struct bench_case *cases, size_t ncas
     return 0;
 }
 
+/* ---- cases that take their samples themselves ---- */
+
+static void take_samples(const struct bench_sampled *c, int rounds, struct result *result)
+{
+    for (int round = 0; round < rounds; round++) {
+        result->ours.ns[round] = c->ours(c->context);
+        result->anchor.ns[round] = c->anchor(c->context);
+    }
+    summarize(&result->ours, rounds);
+    summarize(&result->anchor, rounds);
+}
+
+int bench_run_sampled(int argc, char **argv, const struct bench_sampled *cases, size_t ncases)
+{
+    struct options options;
+    bool failed = false;
+
+    if (!parse(argc, argv, FEWEST_ROUNDS, &options))
+        return 2;
+    for (size_t i = 0; i < ncases; i++) {
+        const struct bench_sampled *c = &cases[i];
+        const struct bench_case shown = {.row = c->row, .question = c->question, .anchor_name = c->anchor_name, .factor = c->factor};
+
+        if (!is_chosen(&options, c->row, c->question))
+            continue;
+        if (options.check) {
+            failed |= !print_check(c->row, c->question, c->check(c->context));
+            continue;
+        }
+        take_samples(c, options.rounds, &results[0]);
+        print_case(&shown, &results[0], &options);
+    }
+    return failed;
+}
+
 /* ---- values ---- */
 
 static void print_value(const struct bench_value *v, double value, const struct options *options)
 {
     const bool met = value <= v->limit;
 
-    if (options->check)
-        printf("%-6s %-4s %s\n", isnan(value) ? "FAILED" : "ok", v->row, v->question);
-    else if (options->json)
+    if (options->json)
         printf("{\"row\":\"%s\",\"question\":\"%s\",\"value\":%.3f,\"unit\":\"%s\",\"limit\":%g,\"met\":%s}\n", v->row, v->question, value,
                v->unit, v->limit, met ? "true" : "false");
     else
@@ -334,7 +374,7 @@ int bench_run_values(int argc, char **argv, const struct bench_value *values, si
     struct options options;
     bool failed = false;
 
-    if (!parse(argc, argv, &options))
+    if (!parse(argc, argv, FEWEST_ROUNDS, &options))
         return 2;
     for (size_t i = 0; i < nvalues; i++) {
         double value;
@@ -342,8 +382,10 @@ int bench_run_values(int argc, char **argv, const struct bench_value *values, si
         if (!is_chosen(&options, values[i].row, values[i].question))
             continue;
         value = values[i].measure(values[i].context);
-        print_value(&values[i], value, &options);
-        failed |= options.check && isnan(value);
+        if (options.check)
+            failed |= !print_check(values[i].row, values[i].question, !isnan(value));
+        else
+            print_value(&values[i], value, &options);
         fflush(stdout);
     }
     return failed;

@@ -56,6 +56,19 @@ struct bench_value {
 /* As bench_run, without rounds. */
 int bench_run_values(int argc, char **argv, const struct bench_value *values, size_t nvalues);
 
+/* A case that takes its samples itself: each is the nanoseconds of one operation. */
+struct bench_sampled {
+    const char *row, *question, *anchor_name;
+    double      factor;
+    double    (*ours)(const void *context);
+    double    (*anchor)(const void *context);
+    bool      (*check)(const void *context);
+    const void *context;
+};
+
+/* As bench_run; without --rounds it takes as few as are allowed, because such a sample is long. */
+int bench_run_sampled(int argc, char **argv, const struct bench_sampled *cases, size_t ncases);
+
 /* Keeps a value that nobody reads from being optimised away. */
 static inline void bench_use(const void *value)
 {
