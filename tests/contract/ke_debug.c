@@ -5,20 +5,9 @@
 #define DBG 1
 
 #include "support.h"
+#include "debug_output.h"
 
-#include <stdarg.h>
 #include <string.h>
-
-static ULONG print_list(PCSTR format, ...)
-{
-    va_list arguments;
-    ULONG status;
-
-    va_start(arguments, format);
-    status = vDbgPrintEx(DPFLTR_IHVDRIVER_ID, DPFLTR_ERROR_LEVEL, format, arguments);
-    va_end(arguments);
-    return status;
-}
 
 static void print_at_each_level(void *context)
 {
@@ -27,7 +16,7 @@ static void print_at_each_level(void *context)
         raise_irql(level);
         EXPECT_STATUS(DbgPrint("at %d\n", level), STATUS_SUCCESS);
         EXPECT_STATUS(DbgPrintEx(DPFLTR_IHVDRIVER_ID, DPFLTR_INFO_LEVEL, "ex %d\n", level), STATUS_SUCCESS);
-        EXPECT_STATUS(print_list("list %d\n", level), STATUS_SUCCESS);
+        EXPECT_STATUS(print_by_list("list %d\n", level), STATUS_SUCCESS);
         KeLowerIrql(PASSIVE_LEVEL);
     }
 }

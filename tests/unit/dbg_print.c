@@ -8,6 +8,8 @@
 
 #include "ke/ke.h"
 
+#include "../contract/debug_output.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,17 +225,6 @@ static void print_long_line(void *context)
 TEST(dbg_print, line__of_ten_thousand_characters__is_complete)
 {
     EXPECT_EQ(strlen(printed_by(print_long_line)), 2 * 4999 + 2);
-}
-
-static ULONG print_by_list(PCSTR format, ...)
-{
-    va_list arguments;
-    ULONG status;
-
-    va_start(arguments, format);
-    status = vDbgPrintEx(DPFLTR_IHVDRIVER_ID, DPFLTR_ERROR_LEVEL, format, arguments);
-    va_end(arguments);
-    return status;
 }
 
 static void print_by_each(void *context)
