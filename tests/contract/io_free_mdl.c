@@ -9,32 +9,7 @@
 
 #include "io_stack.h"
 #include "pages.h"
-
-/* A partial MDL over the middle of a buffer that is locked, and its source. */
-struct pair {
-    UCHAR *va;
-    PMDL source;
-    PMDL part;
-};
-
-enum { SEED = 5, PAGES = 6, PART_AT = PAGE_SIZE + 300, PART_BYTES = 3 * PAGE_SIZE };
-
-static struct pair make_pair(void)
-{
-    struct pair pair;
-
-    pair.va = user_pattern(PAGES, SEED);
-    pair.source = locked_mdl(pair.va, PAGES * PAGE_SIZE);
-    pair.part = mdl_over(pair.va + PART_AT, PART_BYTES);
-    IoBuildPartialMdl(pair.source, pair.part, pair.va + PART_AT, PART_BYTES);
-    return pair;
-}
-
-static void release_source(const struct pair *pair)
-{
-    unlock_and_free(pair->source);
-    pinion_user_free(pair->va);
-}
+#include "partial.h"
 
 /* ---- What goes ------------------------------------------------------------------------------------------------- */
 
@@ -78,7 +53,7 @@ SILENT_TEST(io_free_mdl, free__mapped_partial_mdl__unmaps_its_pages)
     EXPECT_EQ(counters_now().system_pages_mapped, before.system_pages_mapped);
     EXPECT_EQ(counters_now().locked_pages, before.locked_pages);
     EXPECT_EQ(counters_now().live_mdls, before.live_mdls - 1);
-    release_source(&pair);
+    release_pair_source(&pair);
 }
 
 static void touch_after_free(void *context)
@@ -114,7 +89,7 @@ SILENT_TEST(io_free_mdl, free__partial_mdl__leaves_its_source_alone)
     EXPECT_MEM_EQ(pair.source, &source_before, sizeof(MDL));
     EXPECT_PATTERN(system, PAGES * PAGE_SIZE, SEED);
     EXPECT_EQ(pinion_trim(), 0);
-    release_source(&pair);
+    release_pair_source(&pair);
 }
 
 /* IoFreeMdl-07: an MDL of device memory, made by MmAllocateMdlForIoSpace, is freed by it too. */
@@ -291,7 +266,7 @@ SILENT_TEST(io_free_mdl, free__locked_flag_set_by_hand__is_legal)
     IoFreeMdl(mdl);
     pair.part->MdlFlags |= MDL_PAGES_LOCKED;
     IoFreeMdl(pair.part);
-    release_source(&pair);
+    release_pair_source(&pair);
 }
 
 /* An MDL of the driver's own making: the page numbers copied from a locked one, and mapped. */
@@ -335,7 +310,7 @@ SILENT_TEST(io_free_mdl, free__unmapped_before__is_legal)
     MmUnmapLockedPages(copy->MappedSystemVa, copy);
     IoFreeMdl(copy);
     IoFreeMdl(pair.part);
-    release_source(&pair);
+    release_pair_source(&pair);
 }
 
 static void free_mapped_for_user(void *context)
@@ -535,7 +510,7 @@ SILENT_TEST(io_free_mdl, free__dispatch_level__works)
     IoFreeMdl(plain);
     EXPECT_EQ(counters_now().system_mappings, 0);
     KeLowerIrql(before);
-    release_source(&pair);
+    release_pair_source(&pair);
 }
 
 static void free_above_dispatch_level(void *context)

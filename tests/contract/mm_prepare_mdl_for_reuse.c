@@ -7,36 +7,9 @@
 #include <wdm.h>
 
 #include "io_stack.h"
-#include "support.h"
+#include "partial.h"
 
 #include <string.h>
-
-enum { SEED = 21, PAGES = 5, PART_AT = PAGE_SIZE - 9, PART_BYTES = 2 * PAGE_SIZE + 100 };
-
-/* A locked buffer and a partial MDL over its middle. */
-struct pair {
-    UCHAR *va;
-    PMDL source;
-    PMDL part;
-};
-
-static struct pair make_pair(void)
-{
-    struct pair pair;
-
-    pair.va = user_pattern(PAGES, SEED);
-    pair.source = locked_mdl(pair.va, PAGES * PAGE_SIZE);
-    pair.part = mdl_over(pair.va + PART_AT, PART_BYTES);
-    IoBuildPartialMdl(pair.source, pair.part, pair.va + PART_AT, PART_BYTES);
-    return pair;
-}
-
-static void release(const struct pair *pair)
-{
-    IoFreeMdl(pair->part);
-    unlock_and_free(pair->source);
-    pinion_user_free(pair->va);
-}
 
 /* ---- A mapping of its own -------------------------------------------------------------------------------------- */
 
@@ -57,7 +30,7 @@ SILENT_TEST(mm_prepare_mdl_for_reuse, prepare__part_with_its_own_mapping__releas
     EXPECT_SAME_COUNTERS(before);
     EXPECT_EQ(pair.part->MdlFlags & (MDL_PARTIAL_HAS_BEEN_MAPPED | MDL_MAPPED_TO_SYSTEM_VA), 0);
     EXPECT_EQ(pinion_trim(), 0);
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* MmPrepareMdlForReuse-02: afterwards the MDL is a target again, of another range, and is mapped anew when asked. */
@@ -74,7 +47,7 @@ SILENT_TEST(mm_prepare_mdl_for_reuse, prepare__again_and_again__the_part_is_a_ta
         MmPrepareMdlForReuse(pair.part);
         EXPECT_EQ(counters_now().system_mappings, 0);
     }
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* MmPrepareMdlForReuse-02: without a new range the MDL still describes the old one, and may be mapped again. */
@@ -87,7 +60,7 @@ SILENT_TEST(mm_prepare_mdl_for_reuse, prepare__then_mapped_again__shows_the_same
     EXPECT_PTR_EQ(MmGetMdlVirtualAddress(pair.part), pair.va + PART_AT);
     EXPECT_EQ(MmGetMdlByteCount(pair.part), PART_BYTES);
     EXPECT_PATTERN_AT(system_address(pair.part), PART_BYTES, SEED, PART_AT);
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* MmPrepareMdlForReuse-02: a second call in a row has nothing left to do. */
@@ -99,7 +72,7 @@ SILENT_TEST(mm_prepare_mdl_for_reuse, prepare__twice__is_legal)
     MmPrepareMdlForReuse(pair.part);
     MmPrepareMdlForReuse(pair.part);
     EXPECT_EQ(counters_now().system_mappings, 0);
-    release(&pair);
+    release_pair(&pair);
 }
 
 static void touch_after_prepare(void *context)
@@ -137,7 +110,7 @@ TEST(mm_prepare_mdl_for_reuse, prepare__without_the_verifier__releases_the_mappi
     EXPECT_EQ(pair.part->MdlFlags & (MDL_PARTIAL_HAS_BEEN_MAPPED | MDL_MAPPED_TO_SYSTEM_VA), 0);
     IoBuildPartialMdl(pair.source, pair.part, pair.va + 7, PAGE_SIZE);
     EXPECT_PATTERN_AT(system_address(pair.part), PAGE_SIZE, SEED, 7);
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* ---- Nothing of its own ---------------------------------------------------------------------------------------- */
@@ -154,7 +127,7 @@ SILENT_TEST(mm_prepare_mdl_for_reuse, prepare__part_not_mapped__changes_nothing)
     EXPECT_MEM_EQ(pair.source, &source_before, sizeof(MDL));
     EXPECT_SAME_COUNTERS(before);
     EXPECT_EQ(counters_now().host_calls, before.host_calls);
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* MmPrepareMdlForReuse-05: a part that shares its source's mapping releases nothing: the mapping goes on. */
@@ -171,7 +144,7 @@ SILENT_TEST(mm_prepare_mdl_for_reuse, prepare__part_that_shares_a_mapping__leave
     EXPECT_EQ(counters_now().host_calls, before.host_calls);
     EXPECT_PATTERN(system, PAGES * PAGE_SIZE, SEED);
     EXPECT_PTR_EQ(system_address(pair.source), system);
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* MmPrepareMdlForReuse-08: between MmUnlockPages and the next MmProbeAndLockPages of an MDL that serves one part of a
@@ -233,7 +206,7 @@ WARN_TEST(mm_prepare_mdl_for_reuse, prepare__mapped_mdl_that_is_no_part__keeps_i
     EXPECT_MEM_EQ(pair.source, &source_before, sizeof(MDL));
     EXPECT_PATTERN(system, PAGES * PAGE_SIZE, SEED);
     EXPECT_PTR_EQ(system_address(pair.source), system);
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* MmPrepareMdlForReuse-04: without the verifier the mapping stays as well. */
@@ -249,7 +222,7 @@ TEST(mm_prepare_mdl_for_reuse, prepare__mapped_mdl_that_is_no_part_without_the_v
     EXPECT_SAME_COUNTERS(before);
     EXPECT_MEM_EQ(pair.source, &source_before, sizeof(MDL));
     EXPECT_PATTERN(system, PAGES * PAGE_SIZE, SEED);
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* ---- IRQL ------------------------------------------------------------------------------------------------------ */
@@ -264,7 +237,7 @@ SILENT_TEST(mm_prepare_mdl_for_reuse, prepare__dispatch_level__releases_the_mapp
     MmPrepareMdlForReuse(pair.part);
     EXPECT_EQ(counters_now().system_mappings, 0);
     KeLowerIrql(before);
-    release(&pair);
+    release_pair(&pair);
 }
 
 static void prepare_above_dispatch_level(HARNESS_UNUSED void *context)
@@ -275,7 +248,7 @@ static void prepare_above_dispatch_level(HARNESS_UNUSED void *context)
     raise_irql(DISPATCH_LEVEL + 1);
     MmPrepareMdlForReuse(pair.part);
     KeLowerIrql(PASSIVE_LEVEL);
-    release(&pair);
+    release_pair(&pair);
 }
 
 /* MmPrepareMdlForReuse-06: above DISPATCH_LEVEL it is reported, as the unmapping that it is or as a warning. */

@@ -17,6 +17,8 @@ enum {
     SOURCE_AT = 700,                        /* its offset in the first one */
     SOURCE_BYTES = 6 * PAGE_SIZE + 900,
     SOURCE_END = SOURCE_AT + SOURCE_BYTES,
+    PART_AT = PAGE_SIZE - 9,                /* of a pair */
+    PART_BYTES = 2 * PAGE_SIZE + 100,
 };
 
 /* A patterned buffer of the current process, and a locked MDL over most of it. */
@@ -46,6 +48,34 @@ static inline PMDL part_of(PMDL source, PVOID va, ULONG bytes)
 
     IoBuildPartialMdl(source, part, va, bytes);
     return part;
+}
+
+/* A partial MDL over the middle of a buffer that is locked as a whole, and its source. */
+struct pair {
+    UCHAR *va;
+    PMDL source;
+    PMDL part;
+};
+
+static inline struct pair make_pair(void)
+{
+    UCHAR *const va = user_pattern(PAGES, SEED);
+    const PMDL source = locked_mdl(va, PAGES * PAGE_SIZE);
+
+    return (struct pair){va, source, part_of(source, va + PART_AT, PART_BYTES)};
+}
+
+/* Where the part is gone already. */
+static inline void release_pair_source(const struct pair *pair)
+{
+    unlock_and_free(pair->source);
+    pinion_user_free(pair->va);
+}
+
+static inline void release_pair(const struct pair *pair)
+{
+    IoFreeMdl(pair->part);
+    release_pair_source(pair);
 }
 
 /* What the page promises of the header and the page numbers of a part. */
