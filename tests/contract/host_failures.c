@@ -5,25 +5,11 @@
 
 #include "harness.h"
 
-#include <stdio.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <wdm.h>
 #include <pinion/pinion.h>
 
+#include "refusal.h"
 #include "support.h"
-
-/* Lines of Pinion's; a sanitizer may add its own when a process exits. */
-static SIZE_T count_our_lines(const char *text)
-{
-    SIZE_T lines = 0;
-
-    for (const char *at = strstr(text, "pinion: "); at != NULL; at = strstr(at + 1, "\npinion: "))
-        lines++;
-    return lines;
-}
 
 /* ---- Failures on demand -------------------------------------------------------------------------------- */
 
@@ -307,22 +293,9 @@ static void fail_unknown_routine(void *context HARNESS_UNUSED)
 /* A routine that cannot be made to fail is refused with a line, not ignored: the process does not go on. */
 TEST(host_failures, fail__unknown_routine__is_refused)
 {
-    int fds[2], status;
-    char text[1024] = {0};
+    const struct refusal refusal = refusal_of(fail_unknown_routine, NULL);
 
-    EXPECT_EQ(pipe(fds), 0);
-    fflush(NULL);
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(fds[1], STDERR_FILENO);
-        fail_unknown_routine(NULL);
-        _exit(0);
-    }
-    close(fds[1]);
-    EXPECT(read(fds[0], text, sizeof(text) - 1) > 0);
-    waitpid(child, &status, 0);
-    EXPECT(!(WIFEXITED(status) && WEXITSTATUS(status) == 0));
-    EXPECT(strstr(text, "MmDoesNotExist") != NULL);
-    EXPECT_EQ(strncmp(text, "pinion: ", 8), 0);
-    EXPECT_EQ(count_our_lines(text), 1);
+    EXPECT_NE(refusal.exit_status, 0);
+    EXPECT(strstr(refusal.text, "MmDoesNotExist") != NULL);
+    expect_one_line(refusal.text);
 }
