@@ -2,42 +2,24 @@
 /* `pinion explain`: one rule of the verifier, with a wrong and a right piece of code, or the list of all. */
 
 #include "cli/cli.h"
+#include "verifier/rules.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-enum rule {
-#define VF_STOP(rule, code, subcode, what, advice, parameters, page) RULE_##rule,
-#define VF_WARNING(rule, slug, what, advice, page) RULE_##rule,
-#include "verifier/rules.def"
-#undef VF_STOP
-#undef VF_WARNING
-    RULES
-};
-
-static const struct rule_text {
-    unsigned    code;                   /* 0: a warning */
-    int         subcode;                /* -1: the code has none */
-    const char *slug, *what, *advice, *parameters, *page;
-} rules[RULES] = {
-#define VF_STOP(rule, code, subcode, what, advice, parameters, page) {code, subcode, NULL, what, advice, parameters, page},
-#define VF_WARNING(rule, slug, what, advice, page) {0, -1, slug, what, advice, "", page},
-#include "verifier/rules.def"
-#undef VF_STOP
-#undef VF_WARNING
-};
+static const struct vf_rule_text *const rules = vf_rule_texts;
 
 static const struct snippets {
     const char *wrong, *right;
-} snippets[RULES] = {
-#define VF_SNIPPETS(rule, wrong, right) [RULE_##rule] = {wrong, right},
+} snippets[VF_RULES] = {
+#define VF_SNIPPETS(rule, wrong, right) [VF_##rule] = {wrong, right},
 #include "verifier/snippets.def"
 #undef VF_SNIPPETS
 };
 
 /* "0xC4/0xB8", "0x12E" or the warning's name. */
-static void name_rule(const struct rule_text *rule, char *text, size_t bytes)
+static void name_rule(const struct vf_rule_text *rule, char *text, size_t bytes)
 {
     if (rule->code == 0)
         snprintf(text, bytes, "%s", rule->slug);
@@ -71,7 +53,7 @@ static struct wanted parse_wanted(const char *text)
     return wanted;
 }
 
-static bool is_wanted(const struct rule_text *rule, const struct wanted *wanted)
+static bool is_wanted(const struct vf_rule_text *rule, const struct wanted *wanted)
 {
     if (!wanted->is_code || rule->code == 0)
         return rule->slug != NULL && strcasecmp(rule->slug, wanted->slug) == 0;
@@ -81,11 +63,11 @@ static bool is_wanted(const struct rule_text *rule, const struct wanted *wanted)
 /* ---- rules as data ---- */
 
 /* The first rule of exactly that name; NULL: none. */
-static const struct rule_text *find_rule(const char *id)
+static const struct vf_rule_text *find_rule(const char *id)
 {
     char name[64];
 
-    for (int i = 0; i < RULES; i++) {
+    for (int i = 0; i < VF_RULES; i++) {
         name_rule(&rules[i], name, sizeof(name));
         if (strcmp(name, id) == 0)
             return &rules[i];
@@ -94,7 +76,7 @@ static const struct rule_text *find_rule(const char *id)
 }
 
 /* Meanings are parted by '|'; those of a rule with a subcode, which is parameter 1, begin with the second. */
-static size_t meaning_of(const struct rule_text *rule, int which, const char **text)
+static size_t meaning_of(const struct vf_rule_text *rule, int which, const char **text)
 {
     *text = rule->parameters;
     for (int skip = which - (rule->subcode >= 0); skip > 0; skip--) {
@@ -106,7 +88,7 @@ static size_t meaning_of(const struct rule_text *rule, int which, const char **t
 
 json_t *rules_parameters(const char *id, const uint64_t parameters[4])
 {
-    const struct rule_text *rule = find_rule(id);
+    const struct vf_rule_text *rule = find_rule(id);
     json_t *array = json_array();
 
     for (int i = 0; i < 4; i++) {
@@ -126,7 +108,7 @@ json_t *rules_parameters(const char *id, const uint64_t parameters[4])
 
 /* ---- telling ---- */
 
-static void print_line(const struct rule_text *rule)
+static void print_line(const struct vf_rule_text *rule)
 {
     char name[64];
 
@@ -145,7 +127,7 @@ static void print_code(const char *title, const char *code)
     }
 }
 
-static void print_parameters(const struct rule_text *rule)
+static void print_parameters(const struct vf_rule_text *rule)
 {
     const char *meaning = rule->parameters;
 
@@ -157,9 +139,9 @@ static void print_parameters(const struct rule_text *rule)
     }
 }
 
-static void print_rule(enum rule which)
+static void print_rule(enum vf_rule which)
 {
-    const struct rule_text *rule = &rules[which];
+    const struct vf_rule_text *rule = &rules[which];
     char name[64];
 
     name_rule(rule, name, sizeof(name));
@@ -175,7 +157,7 @@ static void print_rule(enum rule which)
 static int list_all(void)
 {
     puts("The verifier's rules. pinion explain RULE tells all about one.\n");
-    for (int i = 0; i < RULES; i++)
+    for (int i = 0; i < VF_RULES; i++)
         print_line(&rules[i]);
     return CLI_CLEAN;
 }
@@ -195,7 +177,7 @@ static int explain(const char *text)
     const struct wanted wanted = parse_wanted(text);
     int found = 0, last = 0;
 
-    for (int i = 0; i < RULES; i++) {
+    for (int i = 0; i < VF_RULES; i++) {
         if (!is_wanted(&rules[i], &wanted))
             continue;
         found++;
@@ -204,16 +186,16 @@ static int explain(const char *text)
     if (found == 0)
         return cli_complain(CLI_USAGE, "no rule is called '%s'; 'pinion explain' lists them", text);
     if (found == 1) {
-        print_rule((enum rule)last);
+        print_rule((enum vf_rule)last);
         return CLI_CLEAN;
     }
-    for (int i = 0; i < RULES; i++) {
+    for (int i = 0; i < VF_RULES; i++) {
         if (!is_wanted(&rules[i], &wanted))
             continue;
         if (wanted.any_subcode && rules[i].subcode >= 0)
             print_line(&rules[i]);
         else
-            print_rule((enum rule)i);
+            print_rule((enum vf_rule)i);
     }
     return CLI_CLEAN;
 }

@@ -10,17 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct {
-    ULONG       code;                   /* 0: a warning */
-    int         subcode;                /* -1: the code has none */
-    const char *slug, *what, *advice, *parameters;
-} rules[VF_RULES] = {
-#define VF_STOP(rule, code, subcode, what, advice, parameters, page) [VF_##rule] = {code, subcode, NULL, what, advice, parameters},
-#define VF_WARNING(rule, slug, what, advice, page) [VF_##rule] = {0, -1, slug, what, advice, ""},
-#include "verifier/rules.def"
-#undef VF_STOP
-#undef VF_WARNING
-};
+static const struct vf_rule_text *const rules = vf_rule_texts;
 
 /* What the thread that stops is stopped for; the report is printed on the same thread. */
 static _Thread_local struct {

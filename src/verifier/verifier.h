@@ -16,6 +16,7 @@
 #define PINION_VERIFIER_H
 
 #include "mdl/mdl.h"
+#include "verifier/rules.h"
 
 extern const struct ke_floor verifier_floor;
 
@@ -132,15 +133,6 @@ int  vf_record_boot(struct vf_state *state);
 void vf_record_shutdown(struct vf_state *state);
 
 /* ---- report.c: rules and how their violation is told ---- */
-
-enum vf_rule {
-#define VF_STOP(rule, code, subcode, what, advice, parameters, page) VF_##rule,
-#define VF_WARNING(rule, slug, what, advice, page) VF_##rule,
-#include "verifier/rules.def"
-#undef VF_STOP
-#undef VF_WARNING
-    VF_RULES
-};
 
 /* What a rule's violation is about. */
 struct vf_case {

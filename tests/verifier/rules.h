@@ -20,34 +20,11 @@
 #include "harness.h"
 #include <wdm.h>
 
+#include "../../src/verifier/rules.h"
 #include "../contract/support.h"
 
 #include <stdarg.h>
 #include <string.h>
-
-enum rule {
-#define VF_STOP(rule, code, subcode, what, advice, parameters, page) RULE_##rule,
-#define VF_WARNING(rule, slug, what, advice, page) RULE_##rule,
-#include "../../src/verifier/rules.def"
-#undef VF_STOP
-#undef VF_WARNING
-    RULES
-};
-
-struct rule_facts {
-    const char *name;
-    uint32_t code;                      /* 0: a warning */
-    long long subcode;                  /* -1: none */
-    const char *slug;
-};
-
-static const struct rule_facts rule_facts[RULES] = {
-#define VF_STOP(rule, code, subcode, what, advice, parameters, page) {#rule, code, subcode, NULL},
-#define VF_WARNING(rule, slug, what, advice, page) {#rule, 0, -1, slug},
-#include "../../src/verifier/rules.def"
-#undef VF_STOP
-#undef VF_WARNING
-};
 
 /* ---- the other parameters of a stop ---- */
 
@@ -87,42 +64,42 @@ static void rule_expect_parameters(const struct harness_place *place, const stru
 
 /* ---- twins ---- */
 
-static void rule_expect_stop(const struct harness_place *place, void (*body)(void *), const struct rule_facts *facts)
+static void rule_expect_stop(const struct harness_place *place, void (*body)(void *), const struct vf_rule_text *facts)
 {
     const struct stop stop = harness_run_until_stop(place, body, NULL);
     const bool has_subcode = facts->subcode >= 0;
 
     harness_expectations++;
     if (!stop.stopped || stop.code != facts->code || (has_subcode && stop.p[0] != (uint64_t)facts->subcode))
-        harness_fail(place, "%s: expected STOP 0x%X/0x%llX, got: %s", facts->name, facts->code, facts->subcode,
+        harness_fail(place, "%s: expected STOP 0x%X/0x%X, got: %s", facts->name, facts->code, (unsigned)facts->subcode,
                      stop.stderr_text);
     if (stop_warnings(&stop, NULL) != 0)
         harness_fail(place, "%s: a warning came before the stop: %s", facts->name, stop.stderr_text);
     rule_expect_parameters(place, &stop, has_subcode);
 }
 
-static HARNESS_UNUSED void rule_expect_broken(const struct harness_place *place, void (*body)(void *), enum rule rule)
+static HARNESS_UNUSED void rule_expect_broken(const struct harness_place *place, void (*body)(void *), enum vf_rule rule)
 {
     rule_words = shared_words();
-    if (rule_facts[rule].code != 0)
-        rule_expect_stop(place, body, &rule_facts[rule]);
+    if (vf_rule_texts[rule].code != 0)
+        rule_expect_stop(place, body, &vf_rule_texts[rule]);
     else
-        harness_expect_warning(place, body, rule_facts[rule].slug);
+        harness_expect_warning(place, body, vf_rule_texts[rule].slug);
 }
 
 /* The rule's warning, and no other, before the stop that the mistake leads to. */
-static HARNESS_UNUSED void rule_expect_fatal(const struct harness_place *place, void (*body)(void *), enum rule rule, uint32_t code)
+static HARNESS_UNUSED void rule_expect_fatal(const struct harness_place *place, void (*body)(void *), enum vf_rule rule, uint32_t code)
 {
     const struct stop stop = harness_run_until_stop(place, body, NULL);
 
     harness_expectations++;
-    if (!stop.stopped || stop.code != code || stop_warnings(&stop, rule_facts[rule].slug) != 1 || stop_warnings(&stop, NULL) != 1)
-        harness_fail(place, "%s: expected its warning and STOP 0x%X, got: %s", rule_facts[rule].name, code, stop.stderr_text);
+    if (!stop.stopped || stop.code != code || stop_warnings(&stop, vf_rule_texts[rule].slug) != 1 || stop_warnings(&stop, NULL) != 1)
+        harness_fail(place, "%s: expected its warning and STOP 0x%X, got: %s", vf_rule_texts[rule].name, code, stop.stderr_text);
 }
 
-#define RULE_BAD(rule) HARNESS_CHILD_TEST(bad, rule, rule_expect_broken(HARNESS_HERE, child, RULE_##rule))
+#define RULE_BAD(rule) HARNESS_CHILD_TEST(bad, rule, rule_expect_broken(HARNESS_HERE, child, VF_##rule))
 #define RULE_BAD_AND_FATAL(rule, code)                                                                       \
-    HARNESS_CHILD_TEST(bad, rule, rule_expect_fatal(HARNESS_HERE, child, RULE_##rule, (code)))
+    HARNESS_CHILD_TEST(bad, rule, rule_expect_fatal(HARNESS_HERE, child, VF_##rule, (code)))
 #define RULE_GOOD(rule) HARNESS_CHILD_TEST(good, rule, harness_expect_silence(HARNESS_HERE, child))
 
 /* ---- what drivers start from ---- */
