@@ -83,6 +83,7 @@ void host_mutex_init(struct host_mutex *mutex);
 void host_mutex_destroy(struct host_mutex *mutex);
 void host_mutex_lock(struct host_mutex *mutex);
 bool host_mutex_try_lock(struct host_mutex *mutex);
+bool host_mutex_lock_within(struct host_mutex *mutex, int64_t timeout_ns);      /* false: somebody held it all that time, perhaps this thread */
 void host_mutex_unlock(struct host_mutex *mutex);
 
 /* A gate that one thread waits at and any thread opens; it shuts again behind the waiter. */
@@ -168,6 +169,17 @@ struct host_file {
 int  host_file_open(struct host_file *file, const char *path, bool writable);
 void host_file_close(struct host_file *file);
 int  host_file_read(const struct host_file *file, uint64_t off, void *buffer, size_t bytes);      /* all of it */
+
+/* ---- debugger.c: for printers that a debugger calls; none takes memory or a lock ---- */
+
+/* Copy bytes that may not be there: false, and no fault, where they cannot be read. */
+bool host_peek(const void *va, void *to, size_t bytes);
+
+/* Does a debugger hold this process, or something else that uses ptrace? */
+bool host_is_traced(void);
+
+/* To file descriptor 2, past the C library, whose lock another thread may hold. */
+void host_write_error(const char *text, size_t bytes);
 
 /* ---- aio.c: reads and writes in flight ---- */
 
