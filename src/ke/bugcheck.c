@@ -85,6 +85,7 @@ _Noreturn void ke_bug_check(ULONG code, uint64_t p1, uint64_t p2, uint64_t p3, u
     char id[16];
 
     enter_report();
+    ke_printers_off();
     ke_finding_begin_stop(&finding, name, parameters);
     snprintf(id, sizeof(id), "0x%X", code);
     ke_finding_name(id);

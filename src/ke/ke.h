@@ -16,6 +16,7 @@
 
 #include "host/host.h"
 #include "ke/hooks.h"
+#include "pinion/debug.h"
 #include "pinion/pinion.h"
 
 #include <stdatomic.h>
@@ -200,6 +201,7 @@ static inline void ke_count_here(enum ke_counter counter, int64_t delta)
 }
 
 int64_t ke_sum(enum ke_counter counter);
+bool    ke_sums(int64_t sums[KE_COUNTERS]);         /* all of them, for a printer; false: the list of threads is busy */
 int64_t ke_live_mdls(void);
 void    ke_counters_reset(void);
 
@@ -243,6 +245,24 @@ void ke_finding_stack(const char *title, const uintptr_t *pcs, size_t n);
 
 /* One line "pinion: warning: <slug>: ..." on stderr, counted as a finding. */
 void ke_warn(const char *slug, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- print.c: where reports and printers write ---- */
+
+void ke_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* "function (file:line)" of the call that returns to pc; in a printer under a debugger the address of that call, as "<0x...>". */
+void ke_print_name(uintptr_t pc, char *text, size_t bytes);
+
+/*
+ * How long to wait for a lock: a printer only for a moment, because it may be this thread's, or that of one which stands still; a report for
+ * half of the time that it may take.
+ */
+int64_t ke_patience_ns(void);
+
+/* Between these, which nest, the thread is in a printer: its lines go where pinion_print_to said. */
+void ke_printer_enter(void);
+void ke_printer_leave(void);
+void ke_printers_off(void);             /* a stop is told on stderr, wherever it arises */
 
 /* ---- faults.c: failures on demand ---- */
 

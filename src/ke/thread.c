@@ -58,16 +58,33 @@ PKTHREAD KeGetCurrentThread(VOID)
     return PsGetCurrentThread();
 }
 
+static int64_t sum_locked(enum ke_counter counter)
+{
+    int64_t sum = gone[counter];
+
+    for (const struct ke_thread *thread = threads; thread != NULL; thread = thread->next)
+        sum += atomic_load_explicit(&thread->counters[counter], memory_order_relaxed);
+    return sum;
+}
+
 int64_t ke_sum(enum ke_counter counter)
 {
     int64_t sum;
 
     host_mutex_lock(&list_lock);
-    sum = gone[counter];
-    for (const struct ke_thread *thread = threads; thread != NULL; thread = thread->next)
-        sum += atomic_load_explicit(&thread->counters[counter], memory_order_relaxed);
+    sum = sum_locked(counter);
     host_mutex_unlock(&list_lock);
     return sum;
+}
+
+bool ke_sums(int64_t sums[KE_COUNTERS])
+{
+    if (!host_mutex_lock_within(&list_lock, ke_patience_ns()))
+        return false;
+    for (int i = 0; i < KE_COUNTERS; i++)
+        sums[i] = sum_locked((enum ke_counter)i);
+    host_mutex_unlock(&list_lock);
+    return true;
 }
 
 /* What was freed first: of an MDL that comes and goes meanwhile, the sum has seen neither or the beginning. */

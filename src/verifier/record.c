@@ -104,22 +104,73 @@ struct vf_mdl vf_lookup(struct machine *machine, PMDL mdl)
     return copy;
 }
 
+static bool find_freed_locked(const struct vf_state *state, PMDL mdl, struct vf_mdl *out)
+{
+    for (size_t age = 1; age <= VF_HISTORY && age <= state->nfreed; age++) {
+        const struct vf_mdl *entry = &state->freed[(state->nfreed - age) % VF_HISTORY];
+
+        if (entry->mdl == mdl) {
+            *out = *entry;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool vf_lookup_freed(struct machine *machine, PMDL mdl, struct vf_mdl *out)
 {
     struct vf_state *state = machine->verifier;
-    bool found = false;
+    bool found;
 
     host_mutex_lock(&state->lock);
-    for (size_t age = 1; age <= VF_HISTORY && age <= state->nfreed && !found; age++) {
-        const struct vf_mdl *entry = &state->freed[(state->nfreed - age) % VF_HISTORY];
-
-        found = entry->mdl == mdl;
-        if (found)
-            *out = *entry;
-    }
+    found = find_freed_locked(state, mdl, out);
     host_mutex_unlock(&state->lock);
     return found;
 }
+
+/* ---- questions that do not wait ---- */
+
+enum vf_answer vf_ask(struct machine *machine, PMDL mdl, struct vf_mdl *out)
+{
+    struct vf_state *state = machine->verifier;
+    enum vf_answer answer = VF_UNKNOWN;
+    const struct vf_mdl *entry;
+
+    *out = (struct vf_mdl){.mdl = mdl};
+    if (!host_mutex_lock_within(&state->lock, ke_patience_ns()))
+        return VF_BUSY;
+    entry = *find_locked(state, mdl);
+    if (entry != NULL) {
+        *out = *entry;
+        answer = VF_ALIVE;
+    } else if (find_freed_locked(state, mdl, out)) {
+        answer = VF_FREED;
+    }
+    host_mutex_unlock(&state->lock);
+    return answer;
+}
+
+bool vf_list(struct machine *machine, uint32_t wanted, struct vf_mdl *entries, size_t room, size_t *total)
+{
+    struct vf_state *state = machine->verifier;
+
+    *total = 0;
+    if (!host_mutex_lock_within(&state->lock, ke_patience_ns()))
+        return false;
+    for (size_t i = 0; i < state->nbuckets; i++) {
+        for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL; entry = entry->next) {
+            if (!(entry->state & wanted))
+                continue;
+            if (*total < room)
+                entries[*total] = *entry;
+            ++*total;
+        }
+    }
+    host_mutex_unlock(&state->lock);
+    return true;
+}
+
+/* ---- what is added to it ---- */
 
 static struct vf_hold new_hold_locked(struct vf_state *state, PMDL mdl)
 {

@@ -23,7 +23,7 @@ static void print_stack(const char *title, const struct vf_stack *stack)
 {
     if (stack == NULL)
         return;
-    fprintf(stderr, "    %s\n", title);
+    ke_print("    %s\n", title);
     vf_stack_print(stack);
     ke_finding_stack(title, stack->pcs, stack->n);
 }
@@ -33,7 +33,7 @@ void vf_story_print(const char *title, const struct vf_stack *stack)
     print_stack(title, stack);
 }
 
-static void print_story(const struct vf_mdl *entry)
+static void print_events(const struct vf_mdl *entry)
 {
     static const char *const titles[VF_EVENTS] = {
         [VF_EVENT_ALLOCATED] = "allocated at", [VF_EVENT_LOCKED] = "locked at", [VF_EVENT_BUILT] = "built for nonpaged memory at",
@@ -47,29 +47,33 @@ static void print_story(const struct vf_mdl *entry)
 /* The source of a partial MDL, alive or freed, if the partial lives on its lock. */
 static void print_source(PMDL source)
 {
-    struct vf_mdl entry = vf_lookup(&ke_the_machine, source);
+    struct vf_mdl entry;
 
     if (source == NULL)
         return;
-    if (entry.state == 0)
-        vf_lookup_freed(&ke_the_machine, source, &entry);
-    fprintf(stderr, "Its source, MDL %p:\n", (void *)source);
-    print_story(&entry);
+    vf_ask(&ke_the_machine, source, &entry);
+    ke_print("Its source, MDL %p:\n", (void *)source);
+    print_events(&entry);
+}
+
+void vf_mdl_print(const struct vf_mdl *entry)
+{
+    print_events(entry);
+    print_stack("the MDL in front of it in its chain was freed at", entry->head_freed);
+    print_source(entry->source.mdl);
 }
 
 static void print_mdl(PMDL mdl)
 {
-    struct machine *machine = &ke_the_machine;
-    struct vf_mdl entry = vf_lookup(machine, mdl);
+    struct vf_mdl entry;
+    const enum vf_answer answer = vf_ask(&ke_the_machine, mdl, &entry);
 
-    if (entry.state == 0 && entry.user_mappings == 0 && !vf_lookup_freed(machine, mdl, &entry)) {
-        fprintf(stderr, "MDL %p: nothing is known about it\n", (void *)mdl);
+    if (answer == VF_UNKNOWN || answer == VF_BUSY) {
+        ke_print("MDL %p: %s\n", (void *)mdl, answer == VF_BUSY ? "the record is busy" : "nothing is known about it");
         return;
     }
-    fprintf(stderr, "MDL %p:\n", (void *)mdl);
-    print_story(&entry);
-    print_stack("the MDL in front of it in its chain was freed at", entry.head_freed);
-    print_source(entry.source.mdl);
+    ke_print("MDL %p:\n", (void *)mdl);
+    vf_mdl_print(&entry);
 }
 
 /* The commonest mistake of all is to take the address where pages are mapped for the address that they are described by. */
@@ -78,7 +82,7 @@ static void print_whose(uintptr_t va)
     struct vf_mdl entry;
 
     if (va != 0 && vf_find_by_mapping(&ke_the_machine, va, &entry))
-        fprintf(stderr, "Address 0x%lx is where MDL %p is mapped, %lu bytes into it. MmGetMdlVirtualAddress gives 0x%lx for it, "
+        ke_print("Address 0x%lx is where MDL %p is mapped, %lu bytes into it. MmGetMdlVirtualAddress gives 0x%lx for it, "
                 "so that 0x%lx is meant.\n", (unsigned long)va, (void *)entry.mdl, (unsigned long)(va - entry.mapped_at),
                 (unsigned long)entry.buffer_at, (unsigned long)(entry.buffer_at + (va - entry.mapped_at)));
 }
@@ -99,9 +103,9 @@ static void print_argument(int i, uint64_t value, const char *meaning, int lengt
     const bool is_plain_zero = length == 1 && *meaning == '0';
 
     if (length == 0 || is_plain_zero)
-        fprintf(stderr, "Arg%d: %016llx\n", i + 1, (unsigned long long)value);
+        ke_print("Arg%d: %016llx\n", i + 1, (unsigned long long)value);
     else
-        fprintf(stderr, "Arg%d: %016llx, %.*s\n", i + 1, (unsigned long long)value, length, meaning);
+        ke_print("Arg%d: %016llx, %.*s\n", i + 1, (unsigned long long)value, length, meaning);
 }
 
 static void print_arguments(const uint64_t parameters[4])
@@ -137,13 +141,13 @@ static void report_without_rule(ULONG code, const uint64_t parameters[4])
     struct vf_mdl entry;
 
     here.n = (uint32_t)host_stack_of_caller(here.pcs, VF_STACK_DEPTH);
-    fprintf(stderr, "\n%s (%x)\n\n", ke_bug_check_name(code), code);
+    ke_print("\n%s (%x)\n\n", ke_bug_check_name(code), code);
     print_stack("done at", &here);
     if (!is_about_address(code) || !vf_find_by_fault(&ke_the_machine, parameters[0], &entry))
         return;
-    fprintf(stderr, "Address 0x%llx is in, or just behind, the mapping of MDL %p%s:\n", (unsigned long long)parameters[0],
+    ke_print("Address 0x%llx is in, or just behind, the mapping of MDL %p%s:\n", (unsigned long long)parameters[0],
             (void *)entry.mdl, entry.where[VF_EVENT_FREED] != NULL ? ", which was freed" : "");
-    print_story(&entry);
+    print_events(&entry);
 }
 
 void vf_report(ULONG code, const uint64_t parameters[4])
@@ -159,15 +163,15 @@ void vf_report(ULONG code, const uint64_t parameters[4])
     name_stop(stop.rule, name, sizeof(name));
     ke_finding_name(name);
     ke_finding_say(rules[stop.rule].what, rules[stop.rule].advice);
-    fprintf(stderr, "\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rules[stop.rule].what);
+    ke_print("\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rules[stop.rule].what);
     print_arguments(parameters);
-    fputc('\n', stderr);
+    ke_print("\n");
     print_stack("done at", vf_stack_at(&ke_the_machine, stop.of.site));
     print_stack("made at", stop.of.made);
     print_whose(stop.of.va);
     if (stop.of.mdl != NULL)
         print_mdl(stop.of.mdl);
-    fprintf(stderr, "What to do: %s.\nMore: pinion explain %s\n", rules[stop.rule].advice, name);
+    ke_print("What to do: %s.\nMore: pinion explain %s\n", rules[stop.rule].advice, name);
     host_symbols_end();
 }
 

@@ -3,7 +3,6 @@
 
 #include "verifier/verifier.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,8 +63,8 @@ void vf_stack_print(const struct vf_stack *stack)
     char name[256];
 
     for (uint32_t i = 0; i < stack->n; i++) {
-        host_symbol(stack->pcs[i], name, sizeof(name));
-        fprintf(stderr, "        #%u %s\n", i, name);
+        ke_print_name(stack->pcs[i], name, sizeof(name));
+        ke_print("        #%u %s\n", i, name);
     }
 }
 

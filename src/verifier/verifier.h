@@ -97,6 +97,16 @@ struct vf_mdl vf_lookup(struct machine *machine, PMDL mdl);
 /* The newest MDL freed at this address. */
 bool vf_lookup_freed(struct machine *machine, PMDL mdl, struct vf_mdl *out);
 
+/*
+ * For reports and printers, which must not wait for whoever holds the record, perhaps for ever. An MDL that is alive or was freed: *out
+ * is what is known; otherwise *out is empty but for the address.
+ */
+enum vf_answer { VF_UNKNOWN, VF_ALIVE, VF_FREED, VF_BUSY };
+enum vf_answer vf_ask(struct machine *machine, PMDL mdl, struct vf_mdl *out);
+
+/* Copies of up to `room` entries that have any of these state bits, and how many there are in all. False: the record is busy. */
+bool vf_list(struct machine *machine, uint32_t state, struct vf_mdl *entries, size_t room, size_t *total);
+
 /* Add and remove state bits; `event` tells which stack to keep. */
 void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t set, uint32_t clear, enum vf_event event);
 void vf_record_user_mapping(struct machine *machine, struct ke_site site, PMDL mdl, bool mapped);
@@ -145,6 +155,9 @@ struct vf_case {
 /* Stop with the rule's code. Of a code with a subcode, that is parameter 1 and p1.. follow it; otherwise p1 is parameter 1. */
 _Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4);
 void vf_warn(enum vf_rule rule, struct vf_case of);
+
+/* What happened to an MDL, each event with its stack; and to the MDL that its pages come from. */
+void vf_mdl_print(const struct vf_mdl *entry);
 
 /* A stack under its title, indented as in reports; nothing for NULL. */
 void vf_story_print(const char *title, const struct vf_stack *stack);

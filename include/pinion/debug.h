@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Printers: what a developer asks of the machine from a debugger or from a test that has failed, in the shapes of the kernel debugger's
+ * extensions.
+ *
+ * They may be called at any time, from a debugger too: on a thread that stands anywhere, inside a stop, while other threads are held. None
+ * changes anything, waits for longer than a moment (what somebody else keeps locked is said to be busy), or minds an address where nothing is.
+ * In gdb, use the commands `pinion mdl ADDRESS` and so on, which docs/testing.md shows.
+ */
+#ifndef PINION_DEBUG_H
+#define PINION_DEBUG_H
+
+#include "pinion/pinion.h"
+
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Where the printers of the calling thread write from now on; NULL: to stderr. */
+PINION_API void pinion_print_to(FILE *stream);
+
+/*
+ * For debuggers: from 1 to 0, the printers of the calling thread write into the text that this returns, and a place in the code is its
+ * address in angle brackets. Neither memory nor a lock of the C library is taken.
+ */
+PINION_API const char *pinion_print_to_debugger(int on);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
