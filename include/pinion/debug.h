@@ -18,6 +18,27 @@
 extern "C" {
 #endif
 
+typedef struct _MDL *PMDL;
+typedef struct _IRP *PIRP;
+
+/* One MDL: its fields, its pages, its chain, and who did what to it. */
+PINION_API void pinion_print_mdl(PMDL mdl);
+
+/* One IRP and its stack locations, as !irp. */
+PINION_API void pinion_print_irp(PIRP irp);
+
+/* One DMA adapter and what is out, as !dma; NULL: all adapters, a line each. */
+PINION_API void pinion_print_adapter(PDMA_ADAPTER adapter);
+
+/* Locked pages by process, and the MDLs that lock them. */
+PINION_API void pinion_print_locked_pages(void);
+
+/* What is mapped into system space, as !sysptes 4. */
+PINION_API void pinion_print_system_ptes(void);
+
+/* The verifier's settings, what it has counted, and the MDLs that are alive, as !verifier 3. */
+PINION_API void pinion_print_verifier(void);
+
 /* Where the printers of the calling thread write from now on; NULL: to stderr. */
 PINION_API void pinion_print_to(FILE *stream);
 

@@ -177,6 +177,15 @@ NTSTATUS IoSetCompletionRoutineEx(PDEVICE_OBJECT DeviceObject, PIRP Irp,
     return STATUS_SUCCESS;
 }
 
+PIO_COMPLETION_ROUTINE io_completion_of(const IO_STACK_LOCATION *location)
+{
+    struct completion behind;
+
+    if (location->CompletionRoutine != run_completion || !host_peek(location->Context, &behind, sizeof(behind)))
+        return location->CompletionRoutine;
+    return behind.routine;
+}
+
 void io_completions_check(struct machine *machine)
 {
     const int64_t left = atomic_load(&machine->io->completions);

@@ -75,6 +75,8 @@ static inline PIRP io_slot_irp(struct io_slot *slot)
 /* The slot that an IRP stands in; NULL for an IRP in a driver's own memory. Reads nothing of the IRP. */
 struct io_slot *io_slot_of(const struct machine *machine, const IRP *irp);
 
+const char *io_maker_name(const struct io_slot *slot);
+
 /* Nobody but the I/O manager may free it. */
 static inline bool io_is_managers(const struct io_slot *slot)
 {
@@ -153,6 +155,9 @@ DRIVER_DISPATCH io_refuse_request;
 
 /* Complete an IRP in the dispatch routine that has it. */
 NTSTATUS io_complete_now(PIRP irp, NTSTATUS status, ULONG_PTR information);
+
+/* For printers: the driver's routine, also where IoSetCompletionRoutineEx has put one of ours in its place. */
+PIO_COMPLETION_ROUTINE io_completion_of(const IO_STACK_LOCATION *location);
 
 /* Registrations of IoSetCompletionRoutineEx whose routine has not run. */
 void io_completions_check(struct machine *machine);

@@ -360,18 +360,24 @@ void io_irps_thread_exit(struct machine *machine)
     hand_back(machine->io->irps, cache, cache->count);
 }
 
-static const char *const makers[] = {
-    [IO_BY_DRIVER] = "IoAllocateIrp",
-    [IO_BY_ASYNC_BUILD] = "IoBuildAsynchronousFsdRequest",
-    [IO_BY_ASSOCIATION] = "IoMakeAssociatedIrp",
-};
+const char *io_maker_name(const struct io_slot *slot)
+{
+    static const char *const names[] = {
+        [IO_BY_DRIVER] = "IoAllocateIrp",
+        [IO_BY_ASYNC_BUILD] = "IoBuildAsynchronousFsdRequest",
+        [IO_BY_ASSOCIATION] = "IoMakeAssociatedIrp",
+        [IO_BY_MANAGER] = "the I/O manager",
+    };
+
+    return names[slot->maker];
+}
 
 static void report(struct io_slot *slot)
 {
     const IRP *irp = io_slot_irp(slot);
 
     if (!io_is_managers(slot))
-        ke_warn("irp-leak", "IRP %p of %s was never freed", (const void *)irp, makers[slot->maker]);
+        ke_warn("irp-leak", "IRP %p of %s was never freed", (const void *)irp, io_maker_name(slot));
     else
         ke_warn("irp-leak", "IRP %p of a request was never completed; it stands at location %d of %d",
                 (const void *)irp, irp->CurrentLocation, irp->StackCount);

@@ -330,6 +330,24 @@ void *mm_pool_allocate(struct machine *machine, POOL_TYPE type, size_t bytes, UL
 void *mm_pool_allocate_for_driver(struct machine *machine, POOL_TYPE type, size_t bytes, ULONG tag);
 void  mm_pool_free(struct machine *machine, void *va);
 
+/* ---- list.c: copies for printers, which do not wait: false says that somebody keeps the lock ---- */
+
+/* Up to `room` regions, and how many there are in all. */
+bool mm_list_regions(struct mm_space *space, struct mm_region *regions, size_t room, size_t *total);
+
+/* Locks on the pages of one space. */
+struct mm_locked_space {
+    char     name[32];                  /* the process's, or "paged pool" */
+    uint64_t pins;
+    bool     busy;                      /* its lock was kept, and pins is not known */
+};
+
+/* The spaces that pins are counted in, as many as there is room for. */
+bool mm_list_locked(struct machine *machine, struct mm_locked_space *spaces, size_t room, size_t *n);
+
+/* The name of a process that is alive. False: it is none. */
+bool mm_process_name(struct machine *machine, const void *process, char *name, size_t bytes);
+
 /* ---- state, for the files of this folder and for checkers ---- */
 
 enum { MM_MAX_SPACES = 256, MM_MAX_ZONES = 20 };

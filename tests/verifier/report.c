@@ -4,37 +4,12 @@
 #include "harness.h"
 #include <wdm.h>
 
-#include "../contract/support.h"
-
-#include <stdio.h>
-#include <string.h>
-
-/* A function that keeps its name and its frame. */
-#ifdef __clang__
-#define APART __attribute__((noinline))
-#else
-#define APART __attribute__((noinline, noclone))
-#endif
-
-static volatile bool after;
-
-APART static PMDL allocate_it(PVOID va)
-{
-    const PMDL mdl = IoAllocateMdl(va, 2 * PAGE_SIZE, FALSE, FALSE, NULL);
-
-    return mdl;
-}
-
-APART static void lock_it(PMDL mdl)
-{
-    MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
-    after = true;                       /* the call above is no tail call */
-}
+#include "stories.h"
 
 APART static void free_it_too_early(PMDL mdl)
 {
     IoFreeMdl(mdl);
-    after = true;                       /* the call above is no tail call */
+    after = true;
 }
 
 static void freed_while_locked(void *context)
@@ -44,16 +19,6 @@ static void freed_while_locked(void *context)
     UNREFERENCED_PARAMETER(context);
     lock_it(mdl);
     free_it_too_early(mdl);
-}
-
-/* Does the text have, somewhere after `title`, a line of a call stack in that function? Its file is this one. */
-static bool names(const char *text, const char *title, const char *function)
-{
-    char frame[128];
-    const char *part = strstr(text, title);
-
-    snprintf(frame, sizeof(frame), "#0 %s (report.c:", function);
-    return part != NULL && strstr(part, frame) != NULL;
 }
 
 /* The report has the STOP line, the bug check's name, four arguments, three stacks in the order of events, and advice. */
