@@ -13,6 +13,10 @@ install(TARGETS pinion pinion_static EXPORT PinionTargets
 install(TARGETS pinion_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY include/pinion/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pinion)
 install(DIRECTORY include/wdk/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pinion/wdk)
+# Where gdb looks for commands of its own accord, by the path of the library. In the build tree they are for `gdb -x`: it would warn at
+# each start of commands beside a library that it has not been told to trust.
+install(FILES tools/pinion-gdb.py DESTINATION ${CMAKE_INSTALL_DATADIR}/gdb/auto-load${CMAKE_INSTALL_FULL_LIBDIR}
+        RENAME libpinion.so.${PROJECT_VERSION}-gdb.py)
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
 
