@@ -14,8 +14,9 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 # -fno-strict-aliasing             Driver code reads one object as several types throughout; the compiler that it was
 #                                  written for has no rule against it.
 # -Wno-multichar                   Pool tags are constants of four characters.
+# -Wno-unknown-pragmas             #pragma warning and alloc_text speak to another compiler.
 set(PINION_DRIVER_FLAGS -fshort-wchar -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-strict-aliasing
-    -Wno-multichar)
+    -Wno-multichar -Wno-unknown-pragmas)
 
 set(PINION_WARNINGS
     -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Werror)

@@ -413,6 +413,7 @@ typedef struct _SINGLE_LIST_ENTRY {
 #define SetFlag(flags, mask)   ((flags) |= (mask))
 #define ClearFlag(flags, mask) ((flags) &= ~(mask))
 
+#define NOTHING
 #define UNREFERENCED_PARAMETER(P)          ((void)(P))
 #define DBG_UNREFERENCED_PARAMETER(P)      ((void)(P))
 #define DBG_UNREFERENCED_LOCAL_VARIABLE(V) ((void)(V))

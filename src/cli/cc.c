@@ -2,14 +2,18 @@
 /*
  * `pinion cc`: the C compiler as drivers need it.
  *
+ * Each source has its #include lines looked through (includes.c), is preprocessed, has what only Microsoft's compiler knows rewritten
+ * (seh.c), and is compiled.
+ *
  *     words       the arguments, each with what it is; one that takes a value has it behind it
- *     source      a .c file among them: preprocessed, its __try blocks rewritten (seh.c), compiled
+ *     source      a .c file among them
  *     object      what that gives, in the place of the source when there is something to link
  *
- * A source without __try is compiled as it stands. What has been preprocessed is not to see its -D, -U and -include again.
+ * A source in which nothing is to be rewritten is compiled as it stands. What has been preprocessed is not to see its -D, -U and -include again.
  */
 
 #include "cli/cli.h"
+#include "cli/includes.h"
 #include "cli/seh.h"
 
 #include <errno.h>
@@ -47,7 +51,8 @@ struct cc {
     bool            sanitized;
     bool            whole;      /* nothing is to be rewritten: only preprocessing is asked for, or a language by name */
     bool            for_others; /* a shared object: it finds the routines in who loads it */
-    char            work[PATH_BYTES];
+    char            work[PATH_BYTES], forwarders[PATH_BYTES + 32];
+    bool            forwards;   /* there are any */
     char            wdk[PATH_BYTES + 32], include[PATH_BYTES + 32], library[PATH_BYTES + 32], rpath[PATH_BYTES + 32], seh[PATH_BYTES + 64];
 };
 
@@ -172,7 +177,6 @@ static void add_pair(struct command *command, const char *word, const char *valu
     add(command, value);
 }
 
-/* The compiler and what every driver is compiled with; the caller's own words come behind. */
 static bool begin(struct command *command, const struct cc *cc)
 {
     command->n = 0;
@@ -180,8 +184,6 @@ static bool begin(struct command *command, const struct cc *cc)
     if (command->words == NULL)
         return false;
     add(command, cc->compiler);
-    for (size_t i = 0; i < NDRIVER_FLAGS; i++)
-        add(command, driver_flags[i]);
     return true;
 }
 
@@ -192,10 +194,15 @@ static void add_words_of(struct command *command, const struct cc *cc, unsigned 
             add(command, cc->words[i]);
 }
 
-static void add_includes(struct command *command, const struct cc *cc)
+/* What every driver is compiled with, behind the caller's words: the last of two that contradict each other counts. */
+static void add_own(struct command *command, const struct cc *cc)
 {
+    for (size_t i = 0; i < NDRIVER_FLAGS; i++)
+        add(command, driver_flags[i]);
     add_pair(command, "-I", cc->include);
     add_pair(command, "-I", cc->wdk);
+    if (cc->forwards)
+        add_pair(command, "-idirafter", cc->forwarders);
 }
 
 /* Runs it and forgets it; the exit code. */
@@ -220,8 +227,19 @@ struct source {
     const char *path;
     char        stem[256];              /* its file name without .c */
     char        preprocessed[PATH_BYTES + 320], rewritten[PATH_BYTES + 320], object[PATH_BYTES + 320];
+    char        named[PATH_BYTES + 320];        /* where its dependencies go when the caller does not say */
+    const char *dependencies;
     const char *output;                 /* what compiling it is to write */
 };
+
+static void name_dependencies(struct source *source, const struct cc *cc)
+{
+    const char *dot = strrchr(source->output, '.');
+    const size_t length = dot == NULL ? strlen(source->output) : (size_t)(dot - source->output);
+
+    snprintf(source->named, sizeof(source->named), "%.*s.d", (int)length, source->output);
+    source->dependencies = cc->dependency_file != NULL ? cc->dependency_file : source->named;
+}
 
 static void name_files(struct source *source, const struct cc *cc, size_t number)
 {
@@ -235,29 +253,43 @@ static void name_files(struct source *source, const struct cc *cc, size_t number
     else
         snprintf(source->object, sizeof(source->object), "%s.%s", source->stem, cc->step[1] == 'S' ? "s" : "o");
     source->output = cc->step != NULL && cc->output != NULL ? cc->output : source->object;
+    name_dependencies(source, cc);
 }
 
 /* Dependencies are written here: the second pass sees one file alone. */
 static int preprocess(const struct cc *cc, const struct source *source)
 {
     struct command command;
-    char file[sizeof(source->object)];
 
     if (!begin(&command, cc))
         return no_memory();
     add_words_of(&command, cc, 1u << WORD_FLAG | 1u << WORD_MACRO | 1u << WORD_DEPENDENCY);
-    add_includes(&command, cc);
-    if (cc->dependencies && cc->dependency_file == NULL) {
-        const char *dot = strrchr(source->output, '.');
-
-        snprintf(file, sizeof(file), "%.*s.d", (int)(dot == NULL ? strlen(source->output) : (size_t)(dot - source->output)), source->output);
-        add_pair(&command, "-MF", file);
-    }
+    add_own(&command, cc);
+    if (cc->dependencies && cc->dependency_file == NULL)
+        add_pair(&command, "-MF", source->dependencies);
     if (cc->dependencies && cc->dependency_target == NULL)
         add_pair(&command, "-MT", source->output);
     add_pair(&command, "-E", source->path);
     add_pair(&command, "-o", source->preprocessed);
     return finish(&command);
+}
+
+/* The forwarders are gone when the compiler has ended; what they lead to is among the dependencies by itself. */
+static void forget_forwarders(const struct cc *cc, const struct source *source)
+{
+    char *text = cc->dependencies && cc->forwards ? host_file_text(source->dependencies) : NULL;
+    FILE *out = text == NULL ? NULL : fopen(source->dependencies, "w");
+
+    for (const char *at = text; out != NULL && *at != '\0';) {
+        const size_t blanks = strspn(at, " \\\n"), length = strcspn(at + blanks, " \n");
+
+        if (!begins(at + blanks, cc->work))
+            fprintf(out, "%.*s", (int)(blanks + length), at);
+        at += blanks + length;
+    }
+    if (out != NULL)
+        fclose(out);
+    free(text);
 }
 
 /*
@@ -276,33 +308,15 @@ static int compile(const struct cc *cc, const struct source *source, enum seh_ou
         add_pair(&command, "-include", cc->seh);
     if (rewritten && cc->sanitized)
         add(&command, "-Wno-return-type");
-    add_includes(&command, cc);
+    add_own(&command, cc);
     add_pair(&command, cc->step == NULL ? "-c" : cc->step, rewritten ? source->rewritten : source->path);
     add_pair(&command, "-o", source->output);
     return finish(&command);
 }
 
-static char *read_file(const char *path)
-{
-    struct host_file file;
-    char *text = NULL;
-
-    if (host_file_open(&file, path, false) != 0)
-        return NULL;
-    text = malloc(file.bytes + 1);
-    if (text != NULL && host_file_read(&file, 0, text, file.bytes) != 0) {
-        free(text);
-        text = NULL;
-    }
-    if (text != NULL)
-        text[file.bytes] = '\0';
-    host_file_close(&file);
-    return text;
-}
-
 static enum seh_outcome rewrite(const struct source *source)
 {
-    char *text = read_file(source->preprocessed);
+    char *text = host_file_text(source->preprocessed);
     FILE *out = fopen(source->rewritten, "w");
     enum seh_outcome outcome = SEH_WRONG;
 
@@ -318,6 +332,37 @@ static enum seh_outcome rewrite(const struct source *source)
     return outcome;
 }
 
+/* Everywhere that the caller's words have the compiler search, in the order of the words, and Pinion's own. */
+static bool search(struct includes *includes, const struct cc *cc)
+{
+    static const char *const names[] = {"-I", "-isystem", "-iquote", "-idirafter"};
+
+    includes->directories = malloc((cc->nwords + 2) * sizeof(includes->directories[0]));
+    if (includes->directories == NULL)
+        return false;
+    for (size_t i = 0; i < cc->nwords; i++) {
+        for (size_t j = 0; cc->kinds[i] == WORD_MACRO && j < sizeof(names) / sizeof(names[0]); j++) {
+            const char *rest = begins(cc->words[i], names[j]) ? cc->words[i] + strlen(names[j]) : NULL;
+
+            if (rest != NULL && (*rest != '\0' || i + 1 < cc->nwords))
+                includes->directories[includes->ndirectories++] = *rest != '\0' ? rest : cc->words[i + 1];
+        }
+    }
+    includes->directories[includes->ndirectories++] = cc->include;
+    includes->directories[includes->ndirectories++] = cc->wdk;
+    return true;
+}
+
+static bool prepare_includes(struct cc *cc, const char *path)
+{
+    struct includes includes = {.own = cc->include, .forwarders = cc->forwarders};
+    const bool good = search(&includes, cc) && includes_prepare(&includes, path);
+
+    cc->forwards |= includes.nforwarders > 0;
+    includes_free(&includes);
+    return good;
+}
+
 static int make_object(struct cc *cc, size_t which, char **object)
 {
     struct source source = {.path = cc->words[which]};
@@ -325,6 +370,8 @@ static int make_object(struct cc *cc, size_t which, char **object)
     int code;
 
     name_files(&source, cc, which);
+    if (!prepare_includes(cc, source.path))
+        return cli_complain(CLI_USAGE, "cannot look through the #include lines of '%s': no memory, or '%s' is full", source.path, cc->work);
     code = preprocess(cc, &source);
     if (code != 0)
         return code;
@@ -332,6 +379,7 @@ static int make_object(struct cc *cc, size_t which, char **object)
     if (outcome == SEH_WRONG)
         return CLI_WRONG;
     code = compile(cc, &source, outcome);
+    forget_forwarders(cc, &source);
     *object = code == 0 ? strdup(source.output) : NULL;
     return code == 0 && *object == NULL ? no_memory() : code;
 }
@@ -346,7 +394,7 @@ static int pass_on(const struct cc *cc)
     if (!begin(&command, cc))
         return no_memory();
     add_words_of(&command, cc, ~0u);
-    add_includes(&command, cc);
+    add_own(&command, cc);
     return finish(&command);
 }
 
@@ -358,6 +406,7 @@ static int link_objects(const struct cc *cc)
     if (!begin(&command, cc))
         return no_memory();
     add_words_of(&command, cc, ~(1u << WORD_MACRO | 1u << WORD_DEPENDENCY));
+    add_own(&command, cc);
     if (!cc->for_others) {
         add_pair(&command, cc->library, cc->rpath);
         add(&command, "-lpinion");
@@ -416,6 +465,7 @@ static int work_on_sources(struct cc *cc)
         return cli_complain(CLI_USAGE, "cannot make a directory for temporary files: %s; set TMPDIR to one that can be written",
                             strerror(-error));
     }
+    snprintf(cc->forwarders, sizeof(cc->forwarders), "%s/1/2/3/4/5/6/7/8", cc->work);
     code = make_objects(cc);
     if (code == 0 && cc->step == NULL)
         code = link_objects(cc);
@@ -462,9 +512,10 @@ void cc_help(void)
          "  pinion cc -g test.c driver.c -o test                 a program of its own, linked with libpinion\n"
          "  CC='pinion cc' make                                  in a build that knows a C compiler\n"
          "\n"
-         "It adds the headers and the flags that pkg-config --cflags pinion tells, and turns __try, __except, __finally and\n"
-         "__leave into what gcc and clang understand. A function with __try is not optimised. Sources in C++ are compiled as\n"
-         "they are. PINION_CC names the compiler; without it that is cc.");
+         "It adds the headers and the flags that pkg-config --cflags pinion tells, and turns what only Microsoft's compiler knows\n"
+         "into what gcc and clang understand: __try, __except, __finally and __leave, literals like 10ui64, #include lines in\n"
+         "another case or with backslashes. A function with __try is not optimised. Sources in C++ are compiled as they are.\n"
+         "PINION_CC names the compiler; without it that is cc.");
 }
 
 int cc_main(int argc, char **argv)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * __try and its kin, rewritten.
+ * __try and its kin, and literals with Microsoft's suffixes, rewritten.
  *
  * A function that has a __try is parsed as far as statements go; expressions and declarations are copied. Whatever jumps out of a
  * body first takes its frame off, and has its __finally block run: which `break`, `continue`, `goto` or `return` does so depends on
@@ -24,6 +24,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum scope_kind {
     LOOP, SWITCH,
@@ -148,12 +149,33 @@ static void write_before(struct rewriter *rewriter, size_t at)
     fwrite(token->before, 1, token->before_bytes, rewriter->out);
 }
 
+/* 10i64, 0xFFui64: how the rest of the world writes that suffix; NULL: there is none. The length of the number goes to *digits. */
+static const char *standard_suffix(const struct token *token, size_t *digits)
+{
+    static const struct {
+        const char *suffix, *standard;
+    } suffixes[] = {{"ui64", "ull"}, {"i64", "ll"}, {"ui32", "u"}, {"i32", ""}};
+
+    for (size_t i = 0; token->kind == TOKEN_NUMBER && i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        const size_t length = strlen(suffixes[i].suffix);
+
+        if (token->text_bytes > length && strncasecmp(token->text + token->text_bytes - length, suffixes[i].suffix, length) == 0) {
+            *digits = token->text_bytes - length;
+            return suffixes[i].standard;
+        }
+    }
+    return NULL;
+}
+
 static size_t write_token(struct rewriter *rewriter, size_t at)
 {
     const struct token *token = token_at(rewriter, at);
+    size_t bytes = token->text_bytes;
+    const char *suffix = standard_suffix(token, &bytes);
 
     write_before(rewriter, at);
-    fwrite(token->text, 1, token->text_bytes, rewriter->out);
+    fwrite(token->text, 1, bytes, rewriter->out);
+    fputs(suffix == NULL ? "" : suffix, rewriter->out);
     return at + 1;
 }
 
@@ -534,6 +556,16 @@ static size_t write_function(struct rewriter *rewriter, size_t first, size_t bod
     return write_block(rewriter, body, NULL);
 }
 
+static bool has_suffix(const struct rewriter *rewriter)
+{
+    size_t digits;
+
+    for (size_t i = 0; i < rewriter->tokens->n; i++)
+        if (standard_suffix(token_at(rewriter, i), &digits) != NULL)
+            return true;
+    return false;
+}
+
 static size_t copy(struct rewriter *rewriter, size_t from, size_t to)
 {
     while (from < to)
@@ -571,7 +603,7 @@ enum seh_outcome seh_rewrite(const char *source, FILE *out)
         fputs("pinion cc: there is not enough memory for this source\n", stderr);
         return SEH_WRONG;
     }
-    found = has_try(&rewriter, 0, tokens.n);
+    found = has_try(&rewriter, 0, tokens.n) || has_suffix(&rewriter);
     if (found)
         write_source(&rewriter);
     tokens_free(&tokens);

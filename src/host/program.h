@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the command asks of Linux beyond what the library needs: a scratch copy of a file, ctrl-C, an exit code for stops, and
- * child processes (child.c), and other programs with the files that they leave to each other (spawn.c).
+ * child processes (child.c), other programs (spawn.c), directories and names (paths.c).
  * The rules of host.h hold here too.
  */
 #ifndef PINION_HOST_PROGRAM_H
@@ -63,11 +63,23 @@ int host_write_all(int fd, const void *from, size_t bytes);
 /* Run a program that is found as the shell finds it, and wait: *code is its exit code, or 128 and the signal that ended it. */
 int  host_run(char *const argv[], int *code);
 
+/* ---- paths.c ---- */
+
 /* A directory of the caller's own under $TMPDIR; remove it with all that is in it. */
 int  host_directory_create(char *path, size_t bytes);
 void host_directory_remove(const char *path);
 
 /* Where this program's file lies. */
 int  host_program_directory(char *path, size_t bytes);
+
+/* Make all directories that this file's path goes through. */
+int  host_directories_make(const char *path);
+bool host_file_exists(const char *path);
+
+/* All of a file, and a 0 behind it, in memory to be freed; NULL: it cannot be read. */
+char *host_file_text(const char *path);
+
+/* The file of that name below a directory as Windows finds it: in any case, behind '/' or '\'. */
+bool host_find_ignoring_case(const char *directory, const char *name, char *path, size_t bytes);
 
 #endif
