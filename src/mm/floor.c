@@ -19,7 +19,7 @@ PVOID MmBadPointer = MM_BAD_POINTER;
 static struct mm_space *create_system_ptes(struct machine *machine)
 {
     for (size_t npages = SYSTEM_PTE_PAGES; npages >= LEAST_PTE_PAGES; npages /= 2) {
-        struct mm_space *space = mm_space_create(machine, MM_KIND_SYSTEM_PTE, npages);
+        struct mm_space *space = mm_space_create(machine, MM_KIND_SYSTEM_PTE, NULL, npages);
 
         if (space != NULL)
             return space;
@@ -64,7 +64,7 @@ static int boot_memory(struct machine *machine)
     if (error != 0)
         return error;
     mm->system_ptes = create_system_ptes(machine);
-    mm->paged_pool = mm_space_create(machine, MM_KIND_PAGED_POOL, PAGED_POOL_PAGES);
+    mm->paged_pool = mm_space_create(machine, MM_KIND_PAGED_POOL, NULL, PAGED_POOL_PAGES);
     mm->initial_process = mm_process_new(machine, "initial");
     if (mm->system_ptes == NULL || mm->paged_pool == NULL || mm->initial_process == NULL)
         return -ENOMEM;

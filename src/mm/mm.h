@@ -207,7 +207,7 @@ static inline uint32_t mm_space_page(const struct mm_space *space, uintptr_t va)
     return (uint32_t)((va - space->base) >> SPAN_PAGE_SHIFT);
 }
 
-struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, size_t npages);
+struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, PEPROCESS process, size_t npages);
 void             mm_space_destroy(struct machine *machine, struct mm_space *space);
 
 /* Pages that are in no region. */

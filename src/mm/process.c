@@ -23,12 +23,11 @@ PEPROCESS mm_process_new(struct machine *machine, const char *name)
     if (process == NULL)
         return NULL;
     snprintf(process->name, sizeof(process->name), "%s", name == NULL ? "process" : name);
-    process->space = mm_space_create(machine, MM_KIND_PROCESS, npages);
+    process->space = mm_space_create(machine, MM_KIND_PROCESS, process, npages);
     if (process->space == NULL) {
         free(process);
         return NULL;
     }
-    process->space->process = process;
     return process;
 }
 

@@ -757,14 +757,14 @@ struct mm_space *mm_space_by_id(const struct machine *machine, uint8_t id)
     return atomic_load_explicit(&machine->mm->spaces[id], memory_order_acquire);
 }
 
-struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, size_t npages)
+struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, PEPROCESS process, size_t npages)
 {
     struct mm_space *space = calloc(1, sizeof(*space));
     void *base = NULL;
 
     if (space == NULL)
         return NULL;
-    *space = (struct mm_space){.kind = kind, .npages = (uint32_t)npages, .cursor = 1, .free_region = NO_REGION};
+    *space = (struct mm_space){.kind = kind, .process = process, .npages = (uint32_t)npages, .cursor = 1, .free_region = NO_REGION};
     if (host_reserve(npages * HOST_PAGE_SIZE, &base) != 0) {
         free(space);
         return NULL;

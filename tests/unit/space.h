@@ -32,7 +32,7 @@ static inline void open_fixture(struct fixture *f, size_t npages)
     EXPECT_EQ(pinion_boot("ram=16M:verifier=off"), 0);
     f->machine = ke_machine();
     f->free_frames = mm_frames_free(f->machine);
-    f->space = mm_space_create(f->machine, MM_KIND_PROCESS, npages);
+    f->space = mm_space_create(f->machine, MM_KIND_PROCESS, NULL, npages);
     EXPECT(f->space != NULL);
     f->process = (struct _EPROCESS){.space = f->space, .name = "fixture"};
     f->space->process = &f->process;
