@@ -188,7 +188,7 @@ static void print_home(struct machine *machine, PMDL mdl)
     if (mdl_block_is_live(machine, mdl))
         ke_print("   Memory: of IoAllocateMdl, with room for %zu pages\n", mdl_capacity(machine, mdl));
     else if (mm_classify(machine, (uintptr_t)mdl, &space) == MM_KIND_WINDOW)
-        ke_print("   Memory: nonpaged pool\n");
+        ke_print("   Memory: nonpaged memory of the system, such as pool\n");
     else
         ke_print("   Memory: the driver's own\n");
 }

@@ -117,13 +117,13 @@ void pinion_print_system_ptes(void)
 {
     struct machine *machine = debug_begin();
     struct mm_region regions[DEBUG_ROWS];
-    struct mm_space *space;
-    size_t total;
+    const struct mm_space *space = machine == NULL ? NULL : machine->mm->system_ptes;
+    size_t total, npages;
 
-    if (machine != NULL && !mm_list_regions(space = machine->mm->system_ptes, regions, DEBUG_ROWS, &total)) {
+    if (machine != NULL && !mm_list_regions(machine->mm->system_ptes, regions, DEBUG_ROWS, &total, &npages)) {
         ke_print("The system PTEs are busy.\n");
     } else if (machine != NULL) {
-        ke_print("System PTE Information\n  Total System Ptes %u\n  In use %u, by %zu mappings\n", space->npages, space->nused, total);
+        ke_print("System PTE Information\n  Total System Ptes %u\n  In use %zu, by %zu mappings\n", space->npages, npages, total);
         if (total != 0)
             print_regions(machine, space, regions, total < DEBUG_ROWS ? total : DEBUG_ROWS);
         debug_print_more(DEBUG_ROWS, total);

@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-bool mm_list_regions(struct mm_space *space, struct mm_region *regions, size_t room, size_t *total)
+bool mm_list_regions(struct mm_space *space, struct mm_region *regions, size_t room, size_t *total, size_t *npages)
 {
     *total = 0;
     if (!host_mutex_lock_within(&space->lock, ke_patience_ns()))
@@ -20,6 +20,7 @@ bool mm_list_regions(struct mm_space *space, struct mm_region *regions, size_t r
             regions[*total] = space->regions[i];
         ++*total;
     }
+    *npages = space->nused;
     host_mutex_unlock(&space->lock);
     return true;
 }

@@ -332,8 +332,8 @@ void  mm_pool_free(struct machine *machine, void *va);
 
 /* ---- list.c: copies for printers, which do not wait: false says that somebody keeps the lock ---- */
 
-/* Up to `room` regions, and how many there are in all. */
-bool mm_list_regions(struct mm_space *space, struct mm_region *regions, size_t room, size_t *total);
+/* Up to `room` regions, how many there are in all, and how many pages they have. */
+bool mm_list_regions(struct mm_space *space, struct mm_region *regions, size_t room, size_t *total, size_t *npages);
 
 /* Locks on the pages of one space. */
 struct mm_locked_space {

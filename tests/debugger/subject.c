@@ -22,7 +22,7 @@ static volatile bool armed;
 
 #define APART __attribute__((noinline))
 
-APART void inside_malloc(void)
+APART static void inside_malloc(void)
 {
     __asm__ volatile("");
 }
@@ -57,7 +57,7 @@ void *realloc(void *block, size_t bytes)
     return block;
 }
 
-APART void all_is_set_up(PMDL mdl, PIRP irp, PDMA_ADAPTER adapter)
+APART static void all_is_set_up(PMDL mdl, PIRP irp, PDMA_ADAPTER adapter)
 {
     __asm__ volatile("" ::"r"(mdl), "r"(irp), "r"(adapter));
 }

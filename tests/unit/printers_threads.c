@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Printers while locks are held, by another thread or their own: they wait a moment, say what they could not look at, and leave every lock
- * as it was.
+ * Printers among threads: while locks are held, by another thread or their own, they wait a moment, say what they could not look at, and
+ * leave every lock as it was; while others work, they disturb nobody.
  */
 
 #include "harness.h"
@@ -11,6 +11,7 @@
 #include "pinion/debug.h"
 #include "verifier/verifier.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,69 @@ TEST(printers_threads, lock_of_another_thread__each_printer__says_busy_and_retur
         host_thread_join(&thread);
     }
     tear_down();
+}
+
+/* ---- while the machine is at work ---- */
+
+enum { ROUNDS = 400 };
+
+static atomic_bool finished;
+
+/* MDLs, locks, mappings, processes, IRPs and lists come and go. */
+static void work(void *context)
+{
+    const PDMA_ADAPTER adapter = context;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        const PEPROCESS process = pinion_process_create("worker");
+        PIRP irp = IoAllocateIrp(1, FALSE);
+        PHYSICAL_ADDRESS la;
+        PVOID buffer;
+        PMDL own;
+
+        pinion_process_attach(process);
+        own = IoAllocateMdl(pinion_user_alloc(3 * PAGE_SIZE, PAGE_READWRITE), 3 * PAGE_SIZE, FALSE, FALSE, NULL);
+        MmProbeAndLockPages(own, UserMode, IoWriteAccess);
+        EXPECT(MmGetSystemAddressForMdlSafe(own, NormalPagePriority | MdlMappingNoExecute) != NULL);
+        buffer = adapter->DmaOperations->AllocateCommonBuffer(adapter, PAGE_SIZE, &la, TRUE);
+        EXPECT(buffer != NULL);
+        adapter->DmaOperations->FreeCommonBuffer(adapter, PAGE_SIZE, la, buffer, TRUE);
+        MmUnlockPages(own);
+        IoFreeMdl(own);
+        IoFreeIrp(irp);
+        pinion_process_exit(process);
+    }
+    atomic_store(&finished, true);
+}
+
+/* Printers may look on meanwhile: what they print is whole, and nobody is disturbed. */
+TEST(printers_threads, all__while_another_thread_works__print)
+{
+    DEVICE_DESCRIPTION description = {
+        .Version = DEVICE_DESCRIPTION_VERSION2, .Master = TRUE, .Dma64BitAddresses = TRUE, .MaximumLength = PAGE_SIZE};
+    FILE *const nowhere = fopen("/dev/null", "w");
+    struct host_thread worker;
+    PDMA_ADAPTER adapter;
+    ULONG registers;
+    unsigned rounds = 0;
+
+    set_up();
+    adapter = IoGetDmaAdapter(NULL, &description, &registers);
+    pinion_print_to(nowhere);
+    EXPECT_EQ(host_thread_start(&worker, work, adapter), 0);
+    for (; !atomic_load(&finished); rounds++) {
+        pinion_print_mdl(mdl);
+        pinion_print_adapter(NULL);
+        pinion_print_adapter(adapter);
+        pinion_print_locked_pages();
+        pinion_print_system_ptes();
+        pinion_print_verifier();
+    }
+    host_thread_join(&worker);
+    EXPECT(rounds > 0);
+    adapter->DmaOperations->PutDmaAdapter(adapter);
+    tear_down();
+    fclose(nowhere);
 }
 
 /* ---- reading what may not be there ---- */

@@ -9,6 +9,8 @@
 
 #include "printed.h"
 
+#include "../contract/refusal.h"
+
 #include <signal.h>
 
 enum { BYTES = 2 * PAGE_SIZE };
@@ -349,6 +351,17 @@ TEST_UNTIDY(printers, all__no_machine__boot_none)
     }
     EXPECT_EQ(pinion_boot(NULL), 0);
     pinion_shutdown();
+}
+
+/* In a forked child there is none either, and no machine of its own to end it for. */
+TEST(printers, all__forked_child__say_where_the_machine_runs)
+{
+    const PMDL mdl = mdl_over(user_pages(1, PAGE_READWRITE), 1);
+    const struct refusal printed_there = refusal_of(print_mdl, mdl);
+
+    EXPECT_EQ(printed_there.exit_status, 0);
+    EXPECT_EQ(strcmp(printed_there.text, "This is a forked child: the machine runs in its parent.\n"), 0);
+    IoFreeMdl(mdl);
 }
 
 /* Printing changes nothing: no counter, no finding, and no memory of the host's is asked for. */
