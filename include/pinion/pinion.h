@@ -14,6 +14,8 @@
  *   windows=VERSION         2000, xp, 2003, vista, 2008, 7, 8, 8.1, 10 or 11 (10)
  *   faults=catch|host       what an uncaught fault at a host address does: a bug check, or the handler before us (catch)
  *   uring=on|off            whether disks may use io_uring (on)
+ *   disk=async|turns        disks end transfers when they can, or in an order that is always the same: every second one
+ *                           inside IoCallDriver, the others while a thread waits, and in pinion_poll (async)
  *   dma=identity|remapped   whether devices see physical addresses, or an IOMMU stands in the way (identity)
  *   seed=N                  chooses the scattering of frame numbers, and which calls fail at random (1)
  *   fault-rate=N            with verifier flag 0x4, so many of 10000 calls fail (600)
@@ -190,11 +192,14 @@ enum pinion_disk_flags {
 };
 enum { PINION_DISK_PARTIAL_BYTES = 24 * 1024 };
 
+/* With disk=turns: end one transfer that was to end later. 0: there is none. Waiting routines do so by themselves. */
+PINION_API int pinion_poll(void);
+
 /* 0 or -errno of opening the file. */
 PINION_API int         pinion_disk_create(const char *path, unsigned flags, PDEVICE_OBJECT *disk);
 PINION_API void        pinion_disk_delete(PDEVICE_OBJECT disk);         /* after pinion_driver_remove; waits for what is in flight */
 PINION_API uint64_t    pinion_disk_bytes(PDEVICE_OBJECT disk);
-PINION_API const char *pinion_disk_engine(PDEVICE_OBJECT disk);         /* "io_uring" or "threads" */
+PINION_API const char *pinion_disk_engine(PDEVICE_OBJECT disk);         /* "io_uring", "threads" or "in turns" */
 
 /*
  * A physical device of no special kind, for IoGetDmaAdapter and AddDevice. It goes with the machine. Its hardware is played by

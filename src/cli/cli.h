@@ -34,6 +34,8 @@ enum { SECTOR_BYTES = 512, GUARD_BYTES = 64 };
 
 /* ---- options.c ---- */
 
+enum faults { FAULTS_NONE, FAULTS_NAMED, FAULTS_SYSTEMATIC };
+
 struct cli_options {
     const char *driver_path;
     const char *file_path;
@@ -41,6 +43,10 @@ struct cli_options {
     const char *ram;                    /* likewise */
     char        fail_routine[64];       /* empty: none */
     unsigned    fail_period;            /* each call whose number is a multiple of it fails */
+    enum faults faults;                 /* which calls fail, by call stack */
+    uint64_t    fail_calls[PINION_MOST_CALLS];      /* FAULTS_NAMED */
+    unsigned    nfail_calls;
+    unsigned    shard, nshards;         /* FAULTS_SYSTEMATIC: this one of so many; 0 of 0: all */
     uint64_t    run_ns;                 /* requests are made for so long; 0: no limit */
     uint64_t    timeout_ns;             /* a session may last so long; 0: no limit */
     uint64_t    requests;               /* 0: no limit */
@@ -196,6 +202,7 @@ bool check_written(struct load *load, const struct host_file *original, struct t
 
 /* A bar on a terminal; nothing elsewhere. */
 void progress_show(const char *what, double fraction, uint64_t bytes, uint64_t ns);
+void progress_count(const char *what, size_t done, size_t total, size_t bad);
 void progress_clear(void);
 
 /* ---- run.c ---- */
@@ -203,6 +210,11 @@ void progress_clear(void);
 /* What to run. */
 struct run_order {
     const struct cli_options *options;
+    const uint64_t *fail;               /* calls that fail, once each */
+    unsigned        nfail;
+    bool            tell_calls;         /* tell of each call of a fallible routine, but for those that are known: */
+    const uint64_t *known;
+    size_t          nknown;
 };
 
 /* What a run has come to. It goes from a process to its parent as it is. */
@@ -234,7 +246,9 @@ struct session {
     int      code;
     bool     timed_out;
     struct host_child child;            /* of a session without a child: as if that had ended with `code` */
+    unsigned nmet;                      /* of the calls that were to fail: so many were made */
     json_t  *findings;                  /* an array */
+    json_t  *calls;                     /* an array, in the order in which they were met */
 };
 
 /* What a run sends to its session. */
@@ -242,6 +256,8 @@ enum record {
     RECORD_LOADING,                     /* the driver's code begins to run */
     RECORD_RESULT,                      /* struct result, as far as it is known; the latest counts */
     RECORD_FINDING,                     /* JSON */
+    RECORD_CALL,                        /* JSON: a call that was not known */
+    RECORD_MET,                         /* a call that fails now */
     RECORD_CLOSED,                      /* int: the code of run_perform */
 };
 void session_send(enum record record, const void *data, size_t bytes);
@@ -253,13 +269,27 @@ _Noreturn void session_leave(int code);
 bool session_run(const struct run_order *order, bool keep_printed, struct session *session);
 void session_free(struct session *session);
 
+/* It complained of the command line or the host, with this code, and there is nothing to report. */
+bool session_is_usage(const struct session *session, int *code);
+
+/* What it printed, if that was kept; to be freed. */
+char *session_printed(const struct session *session);
+
 /* `pinion run`. */
 int session_main(const struct cli_options *options);
+
+/* ---- systematic.c ---- */
+
+/* `pinion run --faults systematic`. */
+int systematic_main(const struct cli_options *options);
 
 /* ---- finding.c ---- */
 
 /* All about a finding. Its place is the innermost frame of the driver, whose module is known by its path. */
 json_t *json_of_finding(const struct pinion_finding *finding, const char *driver_module);
+
+json_t *json_of_call(const struct pinion_call *call);
+uint64_t json_id(const json_t *call);
 
 const char *json_text(const json_t *object, const char *key);       /* "" where there is none */
 
@@ -296,6 +326,7 @@ void verdict_place(const json_t *object, char *text, size_t bytes);
 /* ---- report.c ---- */
 
 json_t *report_setting(const struct cli_options *options, const struct result *result);
+void    report_title(const char *driver, bool clean);
 void    report_json(json_t *object);    /* on stdout; the object is used up */
 void    report_print(const struct cli_options *options, const struct session *session);    /* on stdout: a table, or JSON if asked for */
 

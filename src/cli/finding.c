@@ -3,6 +3,7 @@
 
 #include "cli/cli.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void add_text(json_t *object, const char *key, const char *text)
@@ -85,6 +86,29 @@ json_t *json_of_finding(const struct pinion_finding *finding, const char *driver
     add_best(object, &best);
     json_object_set_new(object, "stacks", stacks);
     return object;
+}
+
+/* Its place is that of the innermost frame: the driver called the routine there. */
+json_t *json_of_call(const struct pinion_call *call)
+{
+    json_t *object = json_object(), *stack;
+    struct best best = {.set = false};
+
+    if (call->stack.nframes > 0)
+        pinion_place_of(call->stack.frames[0], &best.place);
+    best.set = best.in_driver = true;
+    stack = json_of_stack(&call->stack, "", &best);
+    json_object_set_new(object, "id", json_sprintf("%016llx", (unsigned long long)call->id));
+    add_text(object, "routine", call->routine);
+    add_best(object, &best);
+    json_object_set(object, "frames", json_object_get(stack, "frames"));
+    json_decref(stack);
+    return object;
+}
+
+uint64_t json_id(const json_t *call)
+{
+    return strtoull(json_text(call, "id"), NULL, 16);
 }
 
 const char *json_text(const json_t *object, const char *key)

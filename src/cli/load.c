@@ -186,7 +186,7 @@ static struct slot *await_slots(struct worker *worker)
 
         if (slots != NULL)
             return slots;
-        heard = host_gate_wait(&worker->gate, patience_ns(worker->load));
+        heard = pinion_poll() || host_gate_wait(&worker->gate, patience_ns(worker->load));
     }
     return atomic_exchange(&worker->back, NULL);
 }

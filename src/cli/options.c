@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_THREADS = 256, MOST_DEPTH = 1024 };
+enum { MOST_THREADS = 256, MOST_DEPTH = 1024, MOST_SHARDS = 100000, FAULTS_REQUESTS = 16, FAULTS_TIMEOUT = 10 };
 
 #define LARGEST_REQUEST (1ull << 30)
 
@@ -164,6 +164,41 @@ static bool set_fail(struct cli_options *options, const char *text)
     return text[length] == '\0' || parse_bounded(text + length + 1, UINT32_MAX, &options->fail_period);
 }
 
+/* "4f2c..." or several with commas. */
+static bool parse_ids(struct cli_options *options, const char *text)
+{
+    char *end;
+
+    for (;; text = end + 1) {
+        const size_t digits = strspn(text, "0123456789abcdefABCDEF");
+
+        if (digits == 0 || digits > 16 || options->nfail_calls == PINION_MOST_CALLS)
+            return false;
+        options->fail_calls[options->nfail_calls++] = strtoull(text, &end, 16);
+        if (*end != ',')
+            return *end == '\0';
+    }
+}
+
+static bool set_faults(struct cli_options *options, const char *text)
+{
+    options->nfail_calls = 0;
+    options->faults = strcmp(text, "systematic") == 0 ? FAULTS_SYSTEMATIC : FAULTS_NAMED;
+    return options->faults == FAULTS_SYSTEMATIC || parse_ids(options, text);
+}
+
+static bool set_shard(struct cli_options *options, const char *text)
+{
+    const size_t length = strcspn(text, "/");
+    char shard[24] = "";
+
+    if (length >= sizeof(shard) || text[length] == '\0')
+        return false;
+    memcpy(shard, text, length);
+    return parse_bounded(shard, MOST_SHARDS, &options->shard) && parse_bounded(text + length + 1, MOST_SHARDS, &options->nshards) &&
+           options->shard <= options->nshards;
+}
+
 /* ---- the table ---- */
 
 #define FLAG(name) NULL, NULL, NULL, offsetof(struct cli_options, name)
@@ -179,14 +214,14 @@ static const struct entry {
     {"file", "the file or block device behind the disk", "PATH", set_file, "the path of a file or block device", 0},
     {"write", "write to a scratch copy of the file (in TMPDIR, or beside it) and read back", FLAG(write)},
     {"in-place", "with --write: write to the file itself. Its contents are lost", FLAG(in_place)},
-    {"seconds", "end after so long (3, unless --requests is given)", "N", set_seconds, "a number above 0", 0},
+    {"seconds", "end after so long (3, unless --requests is given; with --faults, 16 requests)", "N", set_seconds, "a number above 0", 0},
     {"requests", "end after so many requests", "N", set_requests, "a number above 0", 0},
-    {"seed", "choose the requests: same seed, same requests (random, and printed)", "N", set_seed, "a number", 0},
-    {"threads", "threads that make requests (one a processor, at most 4)", "N", set_threads,
+    {"seed", "choose the requests: same seed, same requests (random, and printed; with --faults 1)", "N", set_seed, "a number", 0},
+    {"threads", "threads that make requests (one a processor, at most 4; with --faults 1)", "N", set_threads,
      "a number from 1 to 256", 0},
-    {"depth", "requests that each thread keeps in flight (8)", "N", set_depth, "a number from 1 to 1024", 0},
+    {"depth", "requests that each thread keeps in flight (8; with --faults 1)", "N", set_depth, "a number from 1 to 1024", 0},
     {"min-size", "the smallest request (512)", "BYTES", set_min_size, "a multiple of 512 up to 1G", 0},
-    {"max-size", "the largest request (4M)", "BYTES", set_max_size, "a multiple of 512 up to 1G", 0},
+    {"max-size", "the largest request (4M; with --faults 256K)", "BYTES", set_max_size, "a multiple of 512 up to 1G", 0},
     {"check", "full: compare every byte; none: measure, then compare in a pass of its own (full)",
      "full|none", set_check, "full or none", 0},
     {"lower", "partial: the disk moves at most 24K of a request, and says so (whole)",
@@ -194,9 +229,13 @@ static const struct entry {
     {"device", "address bits of the disk, for a driver that has it do DMA (64)", "64|32", set_device, "64 or 32", 0},
     {"fail", "make each (or each Nth) call of a Windows routine fail", "ROUTINE[:N]", set_fail,
      "the name of a routine, and perhaps :N", 0},
+    {"faults", "systematic: run again and again, each time with another call of a routine failed; or the calls with these ids fail",
+     "systematic|ID[,ID]", set_faults, "systematic, or ids of calls as --faults systematic prints them", 0},
+    {"shard", "with --faults systematic: only the Kth of N parts, which together are the whole", "K/N", set_shard,
+     "K/N with K from 1 to N, such as 2/4", 0},
     {"verifier", "the run-time verifier (on)", "on|off|0xFLAGS", set_verifier, "on, off or flags such as 0x9b9", 0},
     {"ram", "memory of the machine (4G)", "SIZE", set_ram, "a size such as 8G", 0},
-    {"timeout", "end the run, as a hang, when it has lasted so long (no limit)", "SECONDS", set_timeout, "a number above 0", 0},
+    {"timeout", "end the run, as a hang, when it has lasted so long (no limit; with --faults 10)", "SECONDS", set_timeout, "a number above 0", 0},
     {"in-process", "run the driver in this process and not in a child, for a debugger", FLAG(in_process)},
     {"json", "print the result as one JSON object", FLAG(json)},
     {"help", "this text", NULL, NULL, NULL, 0},
@@ -244,6 +283,27 @@ static void set_defaults(struct cli_options *options)
     };
 }
 
+/* Runs that each fail another call are short, and all alike, whatever the machine: the calls are the same then. */
+static void set_defaults_of_faults(struct cli_options *options)
+{
+    options->seed = 1;
+    options->threads = 1;
+    options->depth = 1;
+    options->max_bytes = 256 << 10;
+}
+
+static void set_ends(struct cli_options *options)
+{
+    const bool by_call = options->faults != FAULTS_NONE;
+
+    if (options->run_ns == 0 && options->requests == 0 && by_call)
+        options->requests = FAULTS_REQUESTS;
+    if (options->run_ns == 0 && options->requests == 0)
+        options->run_ns = 3 * NS_PER_SECOND;
+    if (options->timeout_ns == 0 && by_call && !options->in_process)
+        options->timeout_ns = FAULTS_TIMEOUT * NS_PER_SECOND;
+}
+
 static void fill_getopt_table(struct option table[NENTRIES + 1])
 {
     for (int i = 0; i < NENTRIES; i++) {
@@ -261,11 +321,16 @@ static bool is_consistent(struct cli_options *options)
         return cli_complain(false, "--in-place only makes sense with --write");
     if (options->in_process && options->timeout_ns != 0)
         return cli_complain(false, "--timeout ends a child process: leave out --in-process");
+    if (options->faults != FAULTS_SYSTEMATIC && options->nshards != 0)
+        return cli_complain(false, "--shard only makes sense with --faults systematic");
+    if (options->faults != FAULTS_NONE && options->fail_period != 0)
+        return cli_complain(false, "--fail and --faults exclude each other: with both, no outcome could be put down to one call");
+    if (options->faults == FAULTS_SYSTEMATIC && options->in_process)
+        return cli_complain(false, "--faults systematic needs many processes: with --in-process, name the call, --faults ID");
     if (options->min_bytes > options->max_bytes)
         return cli_complain(false, "--min-size must not be above --max-size (%u and %u)", options->min_bytes,
                             options->max_bytes);
-    if (options->run_ns == 0 && options->requests == 0)
-        options->run_ns = 3 * NS_PER_SECOND;
+    set_ends(options);
     return true;
 }
 
@@ -304,16 +369,20 @@ static bool apply(struct cli_options *options, const struct entry *entry, const 
     return true;
 }
 
-bool options_parse(int argc, char **argv, struct cli_options *options, int *code)
+static bool is_help(int index)
+{
+    return index == 'h' || (index < NENTRIES && entries[index].set == NULL && entries[index].flag == 0);
+}
+
+static bool parse_all(int argc, char **argv, struct cli_options *options, int *code)
 {
     struct option table[NENTRIES + 1];
     int index;
 
-    set_defaults(options);
     fill_getopt_table(table);
-    *code = CLI_USAGE;
+    optind = 0;
     while ((index = getopt_long(argc, argv, ":h", table, NULL)) != -1) {
-        if (index == 'h' || (index < NENTRIES && entries[index].set == NULL && entries[index].flag == 0)) {
+        if (is_help(index)) {
             options_help();
             *code = CLI_CLEAN;
             return false;
@@ -322,6 +391,20 @@ bool options_parse(int argc, char **argv, struct cli_options *options, int *code
             return complain_of_option(index, argv);
         if (!apply(options, &entries[index], optarg))
             return false;
+    }
+    return true;
+}
+
+/* --faults changes the defaults of the others, wherever it stands: they are read again then. */
+bool options_parse(int argc, char **argv, struct cli_options *options, int *code)
+{
+    *code = CLI_USAGE;
+    set_defaults(options);
+    if (!parse_all(argc, argv, options, code))
+        return false;
+    if (options->faults != FAULTS_NONE) {
+        set_defaults_of_faults(options);
+        parse_all(argc, argv, options, code);
     }
     return take_operands(argc, argv, options) && is_consistent(options);
 }

@@ -75,12 +75,11 @@ static void row(const char *label, const char *format, ...)
     putchar('\n');
 }
 
-static void print_title(const struct session *session)
+void report_title(const char *driver, bool clean)
 {
     const bool bold = isatty(STDOUT_FILENO);
 
-    printf("%s%s: %s%s\n", bold ? "\033[1m" : "", session->result.driver_name,
-           verdict_of(session) <= VERDICT_LAST_GOOD ? "all is well" : "NOT well", bold ? "\033[0m" : "");
+    printf("%s%s: %s%s\n", bold ? "\033[1m" : "", driver, clean ? "all is well" : "NOT well", bold ? "\033[0m" : "");
 }
 
 static void print_setting(const struct cli_options *options, const struct result *result)
@@ -94,6 +93,8 @@ static void print_setting(const struct cli_options *options, const struct result
     row("verifier", "%s", verifier);
     row("load", "%u thread%s with %u request%s in flight each, seed %" PRIu64, options->threads,
         options->threads == 1 ? "" : "s", options->depth, options->depth == 1 ? "" : "s", options->seed);
+    if (options->nfail_calls > 0)
+        row("injected", "%" PRIu64 " failures, of the calls of --faults", result->injected);
     if (options->fail_period == 1)
         row("injected", "%" PRIu64 " failures: every call of %s", result->injected, options->fail_routine);
     else if (options->fail_period != 0)
@@ -163,7 +164,7 @@ static void print_end(const struct session *session)
 /* Of a run that did not get as far as to its end there is nothing to count. */
 static void print_table(const struct cli_options *options, const struct session *session)
 {
-    print_title(session);
+    report_title(session->result.driver_name, verdict_of(session) <= VERDICT_LAST_GOOD);
     print_setting(options, &session->result);
     if (session->closed) {
         print_requests(options, &session->result);

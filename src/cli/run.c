@@ -127,6 +127,7 @@ static int with_driver(struct run *run)
     int code;
 
     set_failures(run, run->options->fail_period);
+    pinion_fail_calls(run->order->fail, run->order->nfail);
     status = pinion_driver_load(run->result->driver_name, run->driver.entry, &object);
     if (!NT_SUCCESS(status))
         return refuse(run, "DriverEntry", status);
@@ -182,6 +183,7 @@ static void compose_boot_options(const struct cli_options *options, char *text, 
 {
     const char *environment = getenv("PINION_OPTIONS");
     const bool seeded = environment != NULL && strstr(environment, "seed=") != NULL;
+    const bool disk_given = environment != NULL && strstr(environment, "disk=") != NULL;
     int used = 0;
 
     text[0] = '\0';
@@ -189,6 +191,8 @@ static void compose_boot_options(const struct cli_options *options, char *text, 
         used += snprintf(text + used, bytes - (size_t)used, ":verifier=%s", options->verifier);
     if (options->ram != NULL)
         used += snprintf(text + used, bytes - (size_t)used, ":ram=%s", options->ram);
+    if (options->faults != FAULTS_NONE && !disk_given)
+        used += snprintf(text + used, bytes - (size_t)used, ":disk=turns");
     if (options->seed_given || !seeded)
         snprintf(text + used, bytes - (size_t)used, ":seed=%llu", (unsigned long long)options->seed);
 }

@@ -20,7 +20,7 @@ struct record_head {
     uint32_t bytes;
 };
 
-enum { TICK_MS = 100, CHUNK_BYTES = 65536, LARGEST_RECORD = 1 << 24 };
+enum { TICK_MS = 100, CHUNK_BYTES = 65536, LARGEST_RECORD = 1 << 24, MOST_PRINTED = 1 << 16 };
 
 /* Where this process sends its records: to its parent, or, without a child, straight to the session. */
 static struct {
@@ -52,6 +52,12 @@ static void take(struct session *session, enum record record, const void *data, 
         break;
     case RECORD_FINDING:
         add_json(session->findings, data, bytes);
+        break;
+    case RECORD_CALL:
+        add_json(session->calls, data, bytes);
+        break;
+    case RECORD_MET:
+        session->nmet++;
         break;
     case RECORD_CLOSED:
         session->closed = bytes == sizeof(session->code);
@@ -129,6 +135,24 @@ static void send_finding(const struct pinion_finding *finding, void *context)
     send_json(RECORD_FINDING, json_of_finding(finding, result->driver_module));
 }
 
+static bool is_among(uint64_t id, const uint64_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
+static void send_call(const struct pinion_call *call, void *context)
+{
+    const struct run_order *order = context;
+
+    if (is_among(call->id, order->fail, order->nfail))
+        session_send(RECORD_MET, NULL, 0);
+    else if (order->tell_calls && !is_among(call->id, order->known, order->nknown))
+        send_json(RECORD_CALL, json_of_call(call));
+}
+
 /* ---- the run's side ---- */
 
 static int run_here(const struct run_order *order)
@@ -138,6 +162,8 @@ static int run_here(const struct run_order *order)
 
     sender.order = order;
     pinion_watch_findings(send_finding, &result);
+    if (order->tell_calls || order->nfail > 0)
+        pinion_watch_calls(send_call, (void *)(uintptr_t)order);
     code = run_perform(order, &result);
     session_send(RECORD_CLOSED, &code, sizeof(code));
     return code;
@@ -209,14 +235,14 @@ bool session_run(const struct run_order *order, bool keep_printed, struct sessio
 {
     int error;
 
-    *session = (struct session){.findings = json_array()};
+    *session = (struct session){.findings = json_array(), .calls = json_array()};
     if (order->options->in_process) {
         run_without_child(session, order);
         return true;
     }
     error = host_child_start(&session->child, keep_printed, child_body, (void *)(uintptr_t)order);
     if (error != 0) {
-        json_decref(session->findings);
+        session_free(session);
         return cli_complain(false, "no process can be started for the run: %s", strerror(-error));
     }
     await_child(session, order);
@@ -227,31 +253,52 @@ void session_free(struct session *session)
 {
     host_child_close(&session->child);
     json_decref(session->findings);
+    json_decref(session->calls);
 }
 
-/* It complained, of the command line or the host, and there is nothing to report. */
-static bool is_usage(const struct session *session)
+char *session_printed(const struct session *session)
 {
+    char *text = calloc(1, MOST_PRINTED + 1);
+
+    if (text != NULL)
+        host_child_printed(&session->child, text, MOST_PRINTED);
+    return text;
+}
+
+/* Before the driver's code runs, exit code 2 is the library's own. */
+bool session_is_usage(const struct session *session, int *code)
+{
+    *code = session->closed ? session->code : CLI_USAGE;
     if (session->closed)
         return session->code != CLI_CLEAN;
     return !session->driver_ran && session->child.signal == 0 && session->child.code == CLI_USAGE;
 }
 
+static int report(const struct cli_options *options, const struct session *session)
+{
+    int code;
+
+    if (session_is_usage(session, &code))
+        return code;
+    report_print(options, session);
+    if (session->nmet < options->nfail_calls)
+        return cli_complain(CLI_WRONG, "%u of the %u calls of --faults were not made", options->nfail_calls - session->nmet,
+                            options->nfail_calls);
+    return verdict_of(session) <= VERDICT_LAST_GOOD ? CLI_CLEAN : CLI_WRONG;
+}
+
 int session_main(const struct cli_options *options)
 {
-    const struct run_order order = {.options = options};
+    const struct run_order order = {.options = options, .fail = options->fail_calls, .nfail = options->nfail_calls};
     struct session session;
     int code;
 
     host_interrupts_catch();
+    if (options->faults == FAULTS_SYSTEMATIC)
+        return systematic_main(options);
     if (!session_run(&order, false, &session))
         return CLI_USAGE;
-    if (is_usage(&session)) {
-        code = session.closed ? session.code : CLI_USAGE;
-    } else {
-        report_print(options, &session);
-        code = verdict_of(&session) <= VERDICT_LAST_GOOD ? CLI_CLEAN : CLI_WRONG;
-    }
+    code = report(options, &session);
     session_free(&session);
     return code;
 }

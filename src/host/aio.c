@@ -125,15 +125,20 @@ static int64_t move_part(int fd, const struct host_io *io)
     return moved < 0 ? -errno : moved;
 }
 
+static void move_all(int fd, struct host_io *io)
+{
+    while (!aio_progress(io, move_part(fd, io)))
+        continue;
+    io->done(io);
+}
+
 static void worker_main(void *context)
 {
     struct host_aio *aio = context;
     struct host_io *io;
 
     while ((io = wait_for_request(aio)) != NULL) {
-        while (!aio_progress(io, move_part(aio->fd, io)))
-            continue;
-        io->done(io);
+        move_all(aio->fd, io);
         aio_forget(aio, 1);
     }
 }
@@ -175,7 +180,7 @@ static void release(struct host_aio *aio)
 }
 
 /* Whatever the reason for which io_uring is refused, threads do the same work. */
-int host_aio_create(struct host_aio **out, const struct host_file *file, bool allow_uring)
+int host_aio_create(struct host_aio **out, const struct host_file *file, enum host_aio_kind kind)
 {
     struct host_aio *aio = calloc(1, sizeof(*aio));
     int error = 0;
@@ -186,7 +191,8 @@ int host_aio_create(struct host_aio **out, const struct host_file *file, bool al
     aio_must(pthread_mutex_init(&aio->lock, NULL) == 0);
     aio_must(pthread_cond_init(&aio->arrived, NULL) == 0);
     aio_must(pthread_cond_init(&aio->idle, NULL) == 0);
-    if (!allow_uring || uring_create(aio) != 0)
+    aio->is_inline = kind == HOST_AIO_INLINE;
+    if (!aio->is_inline && (kind == HOST_AIO_THREADS || uring_create(aio) != 0))
         error = start_workers(aio);
     if (error != 0) {
         release(aio);
@@ -214,6 +220,10 @@ void host_aio_submit(struct host_aio *aio, struct host_io *io)
 
     io->moved = 0;
     io->first = 0;
+    if (aio->is_inline) {
+        move_all(aio->fd, io);
+        return;
+    }
     lock(aio);
     aio_push(&aio->waiting, io);
     aio->outstanding++;
@@ -228,5 +238,5 @@ void host_aio_submit(struct host_aio *aio, struct host_io *io)
 
 const char *host_aio_engine(const struct host_aio *aio)
 {
-    return aio->uring != NULL ? "io_uring" : "threads";
+    return aio->is_inline ? "inline" : aio->uring != NULL ? "io_uring" : "threads";
 }

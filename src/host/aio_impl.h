@@ -29,7 +29,8 @@ struct uring;
  */
 struct host_aio {
     int                fd;              /* (C) the disk's file, which its owner closes */
-    struct uring      *uring;           /* (C) NULL: the thread engine */
+    struct uring      *uring;           /* (C) NULL: another engine */
+    bool               is_inline;       /* (C) no engine: the submitter does it all */
     struct host_thread threads[AIO_WORKERS];    /* (C) io_uring has one, its reaper */
     unsigned           nthreads;        /* (C) */
     pthread_mutex_t    lock;

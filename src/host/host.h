@@ -201,9 +201,15 @@ struct host_io {
 
 struct host_aio;
 
-int         host_aio_create(struct host_aio **aio, const struct host_file *file, bool allow_uring);
+enum host_aio_kind {
+    HOST_AIO_URING,             /* threads where that is refused */
+    HOST_AIO_THREADS,
+    HOST_AIO_INLINE,            /* `done` runs before host_aio_submit returns */
+};
+
+int         host_aio_create(struct host_aio **aio, const struct host_file *file, enum host_aio_kind kind);
 void        host_aio_destroy(struct host_aio *aio);     /* waits for what is in flight */
 void        host_aio_submit(struct host_aio *aio, struct host_io *io);
-const char *host_aio_engine(const struct host_aio *aio);            /* "io_uring" or "threads" */
+const char *host_aio_engine(const struct host_aio *aio);            /* "io_uring", "threads" or "inline" */
 
 #endif

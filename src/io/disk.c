@@ -11,6 +11,9 @@
  *
  * A request is checked as a whole before anything moves. It completes at DISPATCH_LEVEL, as from a disk's DPC.
  *
+ * With disk=turns transfers are made at once, and every second one ends inside IoCallDriver, the others in order when a thread has
+ * nothing else to do. A driver meets both ways, and in the same order each time.
+ *
  * To a driver of its own it is a bus master instead (pinion/disk.h): it follows scatter/gather lists, by logical addresses, as
  * far as the driver's DMA adapter lets it.
  */
@@ -247,9 +250,34 @@ static NTSTATUS status_of_result(const struct host_io *io)
     return STATUS_SUCCESS;
 }
 
-static void on_done(struct host_io *io)
+/* Transfers of all disks that were made and have not ended. */
+struct disk_turns {
+    struct host_mutex lock;
+    struct transfer  *first, *last;     /* by transfer.next; last means nothing while first is NULL */
+    bool              later;            /* the latest transfer was put here */
+};
+
+static bool is_to_end_later(struct transfer *transfer)
 {
-    struct transfer *transfer = (struct transfer *)(void *)io;
+    struct disk_turns *turns = ke_the_machine.io->disk_turns;
+    bool later;
+
+    if (turns == NULL)
+        return false;
+    host_mutex_lock(&turns->lock);
+    later = turns->later = !turns->later;
+    if (later) {
+        transfer->next = NULL;
+        *(turns->first == NULL ? &turns->first : &turns->last->next) = transfer;
+        turns->last = transfer;
+    }
+    host_mutex_unlock(&turns->lock);
+    return later;
+}
+
+static void end_transfer(struct transfer *transfer)
+{
+    const struct host_io *io = &transfer->io;
     const PIRP irp = transfer->irp;
     const KIRQL irql = KeRaiseIrqlToDpcLevel();
 
@@ -258,6 +286,36 @@ static void on_done(struct host_io *io)
     give_transfer(transfer->disk, transfer);
     IofCompleteRequest(irp, IO_DISK_INCREMENT);
     KeLowerIrql(irql);
+}
+
+static void on_done(struct host_io *io)
+{
+    struct transfer *transfer = (struct transfer *)(void *)io;
+
+    if (!is_to_end_later(transfer))
+        end_transfer(transfer);
+}
+
+/* The machine's idle work: end the oldest of the transfers that end later. */
+static bool end_a_transfer(struct machine *machine)
+{
+    struct disk_turns *turns = machine->io->disk_turns;
+    struct transfer *transfer;
+
+    host_mutex_lock(&turns->lock);
+    transfer = turns->first;
+    if (transfer != NULL)
+        turns->first = transfer->next;
+    host_mutex_unlock(&turns->lock);
+    if (transfer != NULL)
+        end_transfer(transfer);
+    return transfer != NULL;
+}
+
+int pinion_poll(void)
+{
+    ke_machine();
+    return ke_idle();
 }
 
 /* STATUS_PENDING: on its way. Anything else: nothing has been started. The command is NULL for the IRP's own MDLs. */
@@ -402,9 +460,24 @@ static NTSTATUS dispatch_pnp(PDEVICE_OBJECT device, PIRP irp)
 
 /* ---- the driver, and its disks ---- */
 
+static bool boot_turns(struct machine *machine)
+{
+    struct disk_turns *turns;
+
+    if (!machine->options.disk_in_turns)
+        return true;
+    turns = calloc(1, sizeof(*turns));
+    if (turns == NULL)
+        return false;
+    host_mutex_init(&turns->lock);
+    machine->io->disk_turns = turns;
+    machine->idle = end_a_transfer;
+    return true;
+}
+
 int io_disks_boot(struct machine *machine)
 {
-    PDRIVER_OBJECT driver = io_driver_new(machine, "PinionDisk");
+    PDRIVER_OBJECT driver = boot_turns(machine) ? io_driver_new(machine, "PinionDisk") : NULL;
 
     if (driver == NULL)
         return -ENOMEM;
@@ -421,13 +494,20 @@ int io_disks_boot(struct machine *machine)
     return 0;
 }
 
+static enum host_aio_kind engine_of(const struct ke_options *options)
+{
+    if (options->disk_in_turns)
+        return HOST_AIO_INLINE;
+    return options->uring ? HOST_AIO_URING : HOST_AIO_THREADS;
+}
+
 static int open_disk(struct machine *machine, struct disk *disk, const char *path, unsigned flags)
 {
     int error = host_file_open(&disk->file, path, flags & PINION_DISK_WRITABLE);
 
     if (error != 0)
         return error;
-    error = ke_internal_fails() ? -ENOMEM : host_aio_create(&disk->aio, &disk->file, machine->options.uring);
+    error = ke_internal_fails() ? -ENOMEM : host_aio_create(&disk->aio, &disk->file, engine_of(&machine->options));
     if (error != 0) {
         host_file_close(&disk->file);
         return error;
@@ -444,6 +524,8 @@ static void stop_disk(struct disk *disk)
 
     if (disk->aio == NULL)
         return;
+    while (ke_idle())
+        continue;
     host_aio_destroy(disk->aio);
     disk->aio = NULL;
     host_file_close(&disk->file);
@@ -503,7 +585,9 @@ uint64_t pinion_disk_bytes(PDEVICE_OBJECT disk)
 
 const char *pinion_disk_engine(PDEVICE_OBJECT disk)
 {
-    return host_aio_engine(require_disk("pinion_disk_engine", disk)->aio);
+    const struct disk *opened = require_disk("pinion_disk_engine", disk);
+
+    return ke_machine()->io->disk_turns != NULL ? "in turns" : host_aio_engine(opened->aio);
 }
 
 void io_disks_stop(struct machine *machine)
@@ -512,4 +596,14 @@ void io_disks_stop(struct machine *machine)
 
     for (; device != NULL; device = device->NextDevice)
         stop_disk(disk_of(device));
+}
+
+void io_disks_shutdown(struct machine *machine)
+{
+    machine->idle = NULL;
+    if (machine->io->disk_turns == NULL)
+        return;
+    host_mutex_destroy(&machine->io->disk_turns->lock);
+    free(machine->io->disk_turns);
+    machine->io->disk_turns = NULL;
 }

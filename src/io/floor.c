@@ -15,6 +15,7 @@ static void shutdown(struct machine *machine)
     io_devices_shutdown(machine);
     io_drivers_shutdown(machine);
     io_irps_shutdown(machine);
+    io_disks_shutdown(machine);
     host_mutex_destroy(&io->requests_lock);
     host_mutex_destroy(&io->lock);
     free(io);

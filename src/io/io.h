@@ -216,6 +216,7 @@ void io_caches_shutdown(struct machine *machine);
 
 int  io_disks_boot(struct machine *machine);
 void io_disks_stop(struct machine *machine);        /* wait for what is in flight; no disk does I/O afterwards */
+void io_disks_shutdown(struct machine *machine);
 
 /* ---- physical.c: physical devices of no special kind ---- */
 
@@ -248,6 +249,7 @@ struct io_state {
     struct io_cache   *caches;          /* (L) */
     struct io_irps    *irps;            /* (C) */
     PDRIVER_OBJECT     disk_driver;     /* (C) */
+    struct disk_turns *disk_turns;      /* (C) disk.c's: transfers that end later; NULL: disks end them when they can */
     PDRIVER_OBJECT     physical_driver; /* (C) */
     _Atomic int64_t    completions;     /* (A) registrations of IoSetCompletionRoutineEx that are alive */
 };

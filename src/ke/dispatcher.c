@@ -150,13 +150,33 @@ static void require_blocking_allowed(const void *object, uintptr_t ip)
         ke_bug_check(IRQL_NOT_LESS_OR_EQUAL, (uintptr_t)object, irql, 0, ip);
 }
 
+bool ke_idle(void)
+{
+    return ke_the_machine.idle != NULL && ke_the_machine.idle(&ke_the_machine);
+}
+
+/* Before it waits the thread does what work there is. False: that was not enough, and the dispatcher is locked. */
+static bool satisfy(struct waiter *waiter, int64_t timeout)
+{
+    bool may_work = timeout != 0 && ke_the_machine.idle != NULL && ke_self()->irql < DISPATCH_LEVEL;
+
+    for (;;) {
+        host_mutex_lock(dispatcher());
+        if (satisfy_locked(waiter)) {
+            host_mutex_unlock(dispatcher());
+            return true;
+        }
+        if (!may_work)
+            return false;
+        host_mutex_unlock(dispatcher());
+        may_work = ke_idle();
+    }
+}
+
 static NTSTATUS wait(struct waiter *waiter, int64_t timeout, uintptr_t ip)
 {
-    host_mutex_lock(dispatcher());
-    if (satisfy_locked(waiter)) {
-        host_mutex_unlock(dispatcher());
+    if (satisfy(waiter, timeout))
         return waiter->status;
-    }
     if (timeout == 0) {
         host_mutex_unlock(dispatcher());
         return STATUS_TIMEOUT;
@@ -212,6 +232,8 @@ NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLA
     UNREFERENCED_PARAMETER(WaitMode);
     UNREFERENCED_PARAMETER(Alertable);
     require_blocking_allowed(Interval, (uintptr_t)__builtin_return_address(0));
+    while (ke_idle())
+        continue;
     host_sleep_ns(timeout_ns(Interval));
     return STATUS_SUCCESS;
 }

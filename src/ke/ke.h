@@ -58,6 +58,7 @@ struct ke_options {
     enum ke_windows windows;
     bool            faults_to_host;
     bool            uring;
+    bool            disk_in_turns;      /* disks end transfers in an order that is the same each time */
     bool            dma_remapped;       /* an IOMMU stands between devices and memory */
     uint64_t        seed;
     uint32_t        fault_rate;         /* of KE_VERIFIER_LOW_RESOURCES: so many of 10000 calls fail */
@@ -77,6 +78,7 @@ struct machine {
     uint32_t           generation;      /* counts boots: what a thread cached from an earlier machine is worthless */
     struct ke_options  options;
     struct ke_hooks    hooks;
+    bool             (*idle)(struct machine *machine);  /* called where a thread would wait: does some work, if there is any; NULL: none */
     struct ke_state   *ke;
     struct mm_state   *mm;
     struct mdl_state  *mdl;
@@ -310,6 +312,7 @@ bool ke_call_fails(const char *name, uintptr_t ip, uintptr_t frame);
 
 /* ---- irql.c, dpc.c, dispatcher.c, workitem.c ---- */
 
+bool ke_idle(void);                     /* this thread has nothing to do for now: true, some work was done that may change that */
 void ke_run_dpcs(void);                 /* those queued by this thread; it stands below DISPATCH_LEVEL */
 
 /* ---- driver calls ---- */

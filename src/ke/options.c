@@ -130,6 +130,12 @@ static bool set_uring(struct ke_options *options, const char *text)
     return options->uring || strcmp(text, "off") == 0;
 }
 
+static bool set_disk(struct ke_options *options, const char *text)
+{
+    options->disk_in_turns = strcmp(text, "turns") == 0;
+    return options->disk_in_turns || strcmp(text, "async") == 0;
+}
+
 static bool set_dma(struct ke_options *options, const char *text)
 {
     options->dma_remapped = strcmp(text, "remapped") == 0;
@@ -164,6 +170,7 @@ static const struct key {
     {"windows", set_windows, "2000, xp, 2003, vista, 2008, 7, 8, 8.1, 10 or 11"},
     {"faults", set_faults, "catch or host"},
     {"uring", set_uring, "on or off"},
+    {"disk", set_disk, "async or turns"},
     {"dma", set_dma, "identity or remapped"},
     {"seed", set_seed, "a number"},
     {"fault-rate", set_fault_rate, "how many of 10000 calls fail, 0 to 10000"},

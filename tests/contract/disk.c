@@ -196,6 +196,77 @@ TEST(disk, read__at_and_across_the_end)
     close_fixture(&f);
 }
 
+/* ---- in turns ---- */
+
+static unsigned ended;
+
+static void count_end(HARNESS_UNUSED struct pinion_request *request)
+{
+    ended++;
+}
+
+/* With disk=turns every second transfer ends inside the call, the others in pinion_poll, one by one. */
+TEST(disk, turns__transfers__end_later_and_at_once)
+{
+    struct pinion_request requests[4];
+    struct fixture f;
+    UCHAR *buffers;
+
+    boot("disk=turns");
+    open_fixture(&f, 0);
+    EXPECT(strcmp(pinion_disk_engine(f.disk), "in turns") == 0);
+    buffers = user_pages(4, PAGE_READWRITE);
+    for (ULONG i = 0; i < 4; i++) {
+        requests[i] = (struct pinion_request){.operation = PINION_READ, .buffer = buffers + i * PAGE_SIZE, .bytes = PAGE_SIZE,
+                                              .offset = i * 12345, .done = count_end};
+        EXPECT_STATUS(pinion_submit(f.file, &requests[i]), STATUS_PENDING);
+        EXPECT_EQ(ended, (i + 1) / 2);
+    }
+    EXPECT(pinion_poll() != 0);
+    EXPECT_EQ(ended, 3);
+    EXPECT(pinion_poll() != 0);
+    EXPECT_EQ(ended, 4);
+    EXPECT_EQ(pinion_poll(), 0);
+    for (ULONG i = 0; i < 4; i++) {
+        EXPECT_STATUS(requests[i].status, STATUS_SUCCESS);
+        EXPECT_MEM_EQ(buffers + i * PAGE_SIZE, f.image + i * 12345, PAGE_SIZE);
+    }
+    close_fixture(&f);
+}
+
+/* Who waits for a transfer has it end. */
+TEST(disk, turns__waiting__ends_transfers)
+{
+    struct fixture f;
+    UCHAR *buffer;
+    uint64_t information;
+
+    boot("disk=turns");
+    open_fixture(&f, 0);
+    buffer = user_pages(1, PAGE_READWRITE);
+    for (int i = 0; i < 5; i++) {
+        EXPECT_STATUS(transfer(&f, PINION_READ, buffer, 4000, 100, &information), STATUS_SUCCESS);
+        EXPECT_EQ(information, 4000);
+        EXPECT_MEM_EQ(buffer, f.image + 100, 4000);
+    }
+    close_fixture(&f);
+}
+
+/* What is still to end does so before the disk goes. */
+TEST(disk, turns__close__ends_what_is_left)
+{
+    struct pinion_request request = {.operation = PINION_READ, .bytes = 4000, .done = count_end};
+    struct fixture f;
+
+    boot("disk=turns");
+    open_fixture(&f, 0);
+    request.buffer = user_pages(1, PAGE_READWRITE);
+    EXPECT_STATUS(pinion_submit(f.file, &request), STATUS_PENDING);
+    EXPECT_EQ(ended, 0);
+    close_fixture(&f);
+    EXPECT_EQ(ended, 1);
+}
+
 /* A transfer makes no mapping and no memory call, however scattered the frames are. */
 TEST(disk, read__makes_no_mapping)
 {

@@ -52,7 +52,7 @@ static struct fixture open_fixture(bool uring, bool writable)
     close(fd);
     EXPECT_EQ(host_file_open(&f.file, path, writable), 0);
     unlink(path);
-    EXPECT_EQ(host_aio_create(&f.aio, &f.file, uring), 0);
+    EXPECT_EQ(host_aio_create(&f.aio, &f.file, uring ? HOST_AIO_URING : HOST_AIO_THREADS), 0);
     if (uring && strcmp(host_aio_engine(f.aio), "io_uring") != 0)
         SKIP("this host refuses io_uring");
     return f;

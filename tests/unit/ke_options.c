@@ -154,8 +154,11 @@ TEST(ke_options, windows__each_version__is_known)
 }
 
 /* The keys with two words take those and nothing else. */
-TEST(ke_options, layout_faults_uring__their_two_words__and_no_other)
+TEST(ke_options, layout_faults_uring_disk__their_two_words__and_no_other)
 {
+    EXPECT_EQ(accepted("disk=turns").disk_in_turns, true);
+    EXPECT_EQ(accepted("disk=turns:disk=async").disk_in_turns, false);
+    expect_refused("disk=sync", "async or turns");
     EXPECT_EQ(accepted("layout=linear").scattered, false);
     EXPECT_EQ(accepted("layout=linear:layout=scattered").scattered, true);
     EXPECT_EQ(accepted("faults=host").faults_to_host, true);
