@@ -53,7 +53,7 @@ void pinion_print_locked_pages(void)
 {
     struct machine *machine = debug_begin();
     struct mm_locked_space spaces[MOST_SPACES];
-    int64_t sums[KE_COUNTERS];
+    int64_t sums[KE_SUMS];
     size_t n;
 
     if (machine != NULL && (!ke_sums(sums) || !mm_list_locked(machine, spaces, MOST_SPACES, &n))) {

@@ -33,7 +33,7 @@ static void print_counts(const struct machine *machine)
         {KE_IRPS_ALLOCATED, "IRPs allocated"}, {KE_IRPS_COMPLETED, "IRPs completed"}, {KE_LIVE_IRPS, "Current IRPs"},
         {KE_LISTS_BUILT, "Scatter-gather lists built"}, {KE_OUTSTANDING_LISTS, "Current scatter-gather lists"},
         {KE_MAP_REGISTERS_USED, "Map registers used"}, {KE_INJECTED_FAILURES, "Faults injected"}};
-    int64_t sums[KE_COUNTERS];
+    int64_t sums[KE_SUMS];
 
     ke_print("\nSummary of All Verifier Statistics\n\n");
     if (!ke_sums(sums)) {

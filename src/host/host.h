@@ -35,6 +35,7 @@ int  host_ram_discard(const struct host_ram *ram, size_t off, size_t bytes);   /
 
 int  host_reserve(size_t bytes, void **base);           /* address space that faults on every access */
 int  host_table(size_t bytes, void **base);             /* zeroed memory for a sparse table; release with host_release */
+void host_table_clear(void *base, size_t bytes);        /* a table, or a part of it, reads as zero again */
 void host_release(void *base, size_t bytes);            /* undoes either */
 
 int  host_map(const struct host_ram *ram, size_t off, void *at, size_t bytes, unsigned access);
@@ -114,6 +115,14 @@ struct host_thread {
 int  host_thread_start(struct host_thread *thread, void (*body)(void *context), void *context);
 void host_thread_join(struct host_thread *thread);
 void host_thread_yield(void);
+
+/*
+ * A full memory barrier on every thread of this process, between this call and its return: the costly half of an order whose other
+ * half, on the threads that run often, costs nothing. -errno: Linux does not have it, or ThreadSanitizer could not follow it.
+ */
+int  host_barrier_prepare(void);
+void host_barrier_all(void);
+
 void host_thread_at_exit(void (*hook)(void));           /* hook runs on each thread that called host_thread_watch, as it ends */
 void host_thread_watch(void);
 void host_at_fork(void (*in_child)(void));

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -71,6 +72,12 @@ int host_reserve(size_t bytes, void **base)
 int host_table(size_t bytes, void **base)
 {
     return map_anonymous(bytes, PROT_READ | PROT_WRITE, base);
+}
+
+void host_table_clear(void *base, size_t bytes)
+{
+    if (counted(madvise(base, bytes, MADV_DONTNEED)) != 0)
+        memset(base, 0, bytes);
 }
 
 void host_release(void *base, size_t bytes)

@@ -5,8 +5,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,6 +59,32 @@ bool host_mutex_lock_within(struct host_mutex *mutex, int64_t timeout_ns)
 void host_mutex_unlock(struct host_mutex *mutex)
 {
     must(pthread_mutex_unlock(&mutex->impl));
+}
+
+/* ---- barriers ---- */
+
+#if defined(__SANITIZE_THREAD__)
+enum { BARRIERS_CAN_BE_FORCED = false };
+#else
+enum { BARRIERS_CAN_BE_FORCED = true };
+#endif
+
+static long membarrier(int command)
+{
+    return syscall(SYS_membarrier, command, 0, 0);
+}
+
+int host_barrier_prepare(void)
+{
+    if (!BARRIERS_CAN_BE_FORCED)
+        return -ENOSYS;
+    return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 ? 0 : -errno;
+}
+
+void host_barrier_all(void)
+{
+    if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
+        abort();
 }
 
 /* ---- gates ---- */

@@ -137,12 +137,17 @@ _Noreturn void ke_usage(const char *format, ...) __attribute__((format(printf, 1
 /* ---- thread.c ---- */
 
 enum ke_counter {
-    KE_ALLOCATED_PAGES, KE_CONTIGUOUS_BLOCKS, KE_LOCKED_PAGES, KE_SYSTEM_MAPPINGS, KE_SYSTEM_PAGES_MAPPED, KE_OUTSTANDING_LISTS,
+    KE_ALLOCATED_PAGES, KE_CONTIGUOUS_BLOCKS, KE_SYSTEM_PAGES_MAPPED, KE_OUTSTANDING_LISTS,
     KE_MDLS_ALLOCATED, KE_MDLS_MADE, KE_MDLS_FREED,     /* by IoAllocateMdl, by other routines, by any: ke_live_mdls */
-    KE_PARTIALS_BUILT, KE_MDLS_ADVANCED, KE_PAGES_LOCKED, KE_MAPPINGS_MADE,
+    KE_PARTIALS_BUILT, KE_MDLS_ADVANCED, KE_PAGES_LOCKED, KE_PAGES_UNLOCKED,
+    KE_MAPPINGS_MADE, KE_MAPPINGS_RELEASED, KE_IO_MAPPINGS,            /* of MDLs: ke_system_mappings; of device memory now */
     KE_IRPS_ALLOCATED, KE_IRPS_COMPLETED, KE_LIVE_IRPS, KE_INJECTED_FAILURES,
     KE_LISTS_BUILT, KE_MAP_REGISTERS_USED, KE_BYTES_BOUNCED,
-    KE_COUNTERS
+    KE_COUNTERS,
+
+    /* What ke_sums works out besides. */
+    KE_LOCKED_PAGES = KE_COUNTERS, KE_SYSTEM_MAPPINGS,
+    KE_SUMS
 };
 
 struct ke_exception;
@@ -203,8 +208,10 @@ static inline void ke_count_here(enum ke_counter counter, int64_t delta)
 }
 
 int64_t ke_sum(enum ke_counter counter);
-bool    ke_sums(int64_t sums[KE_COUNTERS]);         /* all of them, for a printer; false: the list of threads is busy */
+bool    ke_sums(int64_t sums[KE_SUMS]);         /* all of them, for a printer; false: the list of threads is busy */
 int64_t ke_live_mdls(void);
+int64_t ke_locked_pages(void);
+int64_t ke_system_mappings(void);
 void    ke_counters_reset(void);
 
 /* ---- exception.c ---- */

@@ -77,22 +77,41 @@ int64_t ke_sum(enum ke_counter counter)
     return sum;
 }
 
-bool ke_sums(int64_t sums[KE_COUNTERS])
+bool ke_sums(int64_t sums[KE_SUMS])
 {
     if (!host_mutex_lock_within(&list_lock, ke_patience_ns()))
         return false;
     for (int i = 0; i < KE_COUNTERS; i++)
         sums[i] = sum_locked((enum ke_counter)i);
     host_mutex_unlock(&list_lock);
+    sums[KE_LOCKED_PAGES] = sums[KE_PAGES_LOCKED] - sums[KE_PAGES_UNLOCKED];
+    sums[KE_SYSTEM_MAPPINGS] = sums[KE_MAPPINGS_MADE] - sums[KE_MAPPINGS_RELEASED] + sums[KE_IO_MAPPINGS];
     return true;
 }
 
-/* What was freed first: of an MDL that comes and goes meanwhile, the sum has seen neither or the beginning. */
+/* What has ended is added up first: of what comes and goes meanwhile, the sum has seen neither or the beginning. */
+static int64_t alive(enum ke_counter begun, enum ke_counter ended)
+{
+    const int64_t sum = ke_sum(ended);
+
+    return ke_sum(begun) - sum;
+}
+
 int64_t ke_live_mdls(void)
 {
-    const int64_t freed = ke_sum(KE_MDLS_FREED);
+    const int64_t allocated = alive(KE_MDLS_ALLOCATED, KE_MDLS_FREED);
 
-    return ke_sum(KE_MDLS_ALLOCATED) + ke_sum(KE_MDLS_MADE) - freed;
+    return allocated + ke_sum(KE_MDLS_MADE);
+}
+
+int64_t ke_locked_pages(void)
+{
+    return alive(KE_PAGES_LOCKED, KE_PAGES_UNLOCKED);
+}
+
+int64_t ke_system_mappings(void)
+{
+    return alive(KE_MAPPINGS_MADE, KE_MAPPINGS_RELEASED) + ke_sum(KE_IO_MAPPINGS);
 }
 
 void ke_counters_reset(void)
@@ -107,21 +126,23 @@ void ke_counters_reset(void)
 }
 
 /* Threads are asked one after the other: of what moves from hand to hand meanwhile, the sum may have seen the end only. */
+static uint64_t at_least_0(int64_t sum)
+{
+    return sum < 0 ? 0 : (uint64_t)sum;
+}
+
 static uint64_t count_of(enum ke_counter counter)
 {
-    const int64_t sum = ke_sum(counter);
-
-    return sum < 0 ? 0 : (uint64_t)sum;
+    return at_least_0(ke_sum(counter));
 }
 
 void pinion_counters(struct pinion_counters *out)
 {
-    const int64_t live_mdls = (ke_machine(), ke_live_mdls());
-
+    ke_machine();
     *out = (struct pinion_counters){
-        .live_mdls = live_mdls < 0 ? 0 : (uint64_t)live_mdls,
-        .locked_pages = count_of(KE_LOCKED_PAGES),
-        .system_mappings = count_of(KE_SYSTEM_MAPPINGS),
+        .live_mdls = at_least_0(ke_live_mdls()),
+        .locked_pages = at_least_0(ke_locked_pages()),
+        .system_mappings = at_least_0(ke_system_mappings()),
         .system_pages_mapped = count_of(KE_SYSTEM_PAGES_MAPPED),
         .host_calls = host_calls(),
         .outstanding_lists = count_of(KE_OUTSTANDING_LISTS),

@@ -8,6 +8,7 @@
  */
 
 #include "mdl/mdl.h"
+#include "mm/pin.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,18 @@ static void finish_lock(struct machine *machine, struct ke_site site, PMDL mdl, 
         machine->hooks.mdl_lock_record(site, mdl);
 }
 
+/* With all that can stand in the way: the verifier, failures on demand, memory of any kind and state. */
+static __attribute__((noinline)) void lock_anything(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode, LOCK_OPERATION operation)
+{
+    struct machine *machine = ke_machine();
+    NTSTATUS status;
+
+    if (machine->hooks.mdl_lock_check != NULL)
+        machine->hooks.mdl_lock_check(site, mdl, mode);
+    status = ke_fails(KE_FALLIBLE_MmProbeAndLockPages) ? STATUS_INSUFFICIENT_RESOURCES : lock(machine, mdl, NULL, mode, operation);
+    finish_lock(machine, site, mdl, status);
+}
+
 /*
  * Probe the buffer's pages for the access, make them resident, lock them, and store their PFNs. Each success is undone by one
  * MmUnlockPages.
@@ -66,13 +79,14 @@ static void finish_lock(struct machine *machine, struct ke_site site, PMDL mdl, 
  */
 VOID MmProbeAndLockPages(PMDLX MemoryDescriptorList, KPROCESSOR_MODE AccessMode, LOCK_OPERATION Operation)
 {
-    struct machine *machine = ke_machine();
     PMDL mdl = MemoryDescriptorList;
-    NTSTATUS status;
+    const bool write = Operation != IoReadAccess;
+    const PEPROCESS process = pin_range(mdl_va(mdl), mdl_span(mdl), write, mdl_pfns(mdl));
 
-    KE_HOOK(machine, mdl_lock_check, mdl, AccessMode);
-    status = ke_fails(KE_FALLIBLE_MmProbeAndLockPages) ? STATUS_INSUFFICIENT_RESOURCES : lock(machine, mdl, NULL, AccessMode, Operation);
-    finish_lock(machine, KE_SITE, mdl, status);
+    if (LIKELY(process != NULL))
+        note_locked(mdl, process, write);
+    else
+        lock_anything(KE_SITE, mdl, AccessMode, Operation);
 }
 
 /* As MmProbeAndLockPages, for user addresses of a process that need not be the current one. Doc: wdm/nf-wdm-mmprobeandlockprocesspages */
@@ -155,10 +169,16 @@ static void unlock_pages(struct machine *machine, PMDL mdl)
 {
     const size_t npages = mdl_span(mdl);
 
-    if (LIKELY(mm_unlock_range(machine, (uintptr_t)mdl->StartVa, mdl_pfns(mdl), npages, npages)))
+    if (mm_unlock_range(machine, (uintptr_t)mdl->StartVa, mdl_pfns(mdl), npages, npages))
         return;
     require_pages(machine, mdl);
     mm_unlock_pages(machine, mdl_pfns(mdl), npages);
+}
+
+static void note_unlocked(PMDL mdl)
+{
+    mdl_set_flags(mdl, LOCK_STATE, 0);
+    mdl->Process = NULL;
 }
 
 static void unlock(struct machine *machine, PMDL mdl)
@@ -168,14 +188,26 @@ static void unlock(struct machine *machine, PMDL mdl)
         mdl_unmap_system(machine, mdl);
     }
     unlock_pages(machine, mdl);
-    mdl_set_flags(mdl, LOCK_STATE, 0);
-    mdl->Process = NULL;
+    note_unlocked(mdl);
 }
 
 void mdl_unlock(struct machine *machine, PMDL mdl)
 {
     unlock(machine, mdl);
     KE_HOOK(machine, mdl_unlock_record, mdl);
+}
+
+static __attribute__((noinline)) void unlock_anything(struct ke_site site, PMDL mdl)
+{
+    struct machine *machine = ke_machine();
+
+    if (machine->hooks.mdl_unlock_check != NULL)
+        machine->hooks.mdl_unlock_check(site, mdl);
+    if (!mdl_has(mdl, MDL_PAGES_LOCKED))
+        ke_bug_check(PROCESS_HAS_LOCKED_PAGES, 0x01, (uintptr_t)mdl, (uint64_t)ke_locked_pages(), 0);
+    unlock(machine, mdl);
+    if (machine->hooks.mdl_unlock_record != NULL)
+        machine->hooks.mdl_unlock_record(site, mdl);
 }
 
 /*
@@ -187,12 +219,11 @@ void mdl_unlock(struct machine *machine, PMDL mdl)
  */
 VOID MmUnlockPages(PMDLX MemoryDescriptorList)
 {
-    struct machine *machine = ke_machine();
     PMDL mdl = MemoryDescriptorList;
+    const unsigned state = (USHORT)mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA);
 
-    KE_HOOK(machine, mdl_unlock_check, mdl);
-    if (!mdl_has(mdl, MDL_PAGES_LOCKED))
-        ke_bug_check(PROCESS_HAS_LOCKED_PAGES, 0x01, (uintptr_t)mdl, (uint64_t)ke_sum(KE_LOCKED_PAGES), 0);
-    unlock(machine, mdl);
-    KE_HOOK(machine, mdl_unlock_record, mdl);
+    if (LIKELY(state == MDL_PAGES_LOCKED) && LIKELY(unpin_range((uintptr_t)mdl->StartVa, mdl_pfns(mdl), mdl_span(mdl))))
+        note_unlocked(mdl);
+    else
+        unlock_anything(KE_SITE, mdl);
 }

@@ -63,16 +63,15 @@ void mdl_note_mapped(PMDL mdl, uintptr_t va)
 
     mdl->MappedSystemVa = (PVOID)(va + mdl->ByteOffset);
     mdl_set_flags(mdl, 0, MDL_MAPPED_TO_SYSTEM_VA | own);
-    ke_count(KE_SYSTEM_MAPPINGS, 1);
-    ke_count(KE_SYSTEM_PAGES_MAPPED, (int64_t)mdl_span(mdl));
     ke_count(KE_MAPPINGS_MADE, 1);
+    ke_count(KE_SYSTEM_PAGES_MAPPED, (int64_t)mdl_span(mdl));
 }
 
 void mdl_note_unmapped(PMDL mdl, size_t npages)
 {
     mdl->MappedSystemVa = NULL;
     mdl_set_flags(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED | MDL_PARENT_MAPPED_SYSTEM_VA, 0);
-    ke_count(KE_SYSTEM_MAPPINGS, -1);
+    ke_count(KE_MAPPINGS_RELEASED, 1);
     ke_count(KE_SYSTEM_PAGES_MAPPED, -(int64_t)npages);
 }
 

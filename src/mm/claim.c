@@ -2,12 +2,13 @@
 /* Claims, beyond what claim.h does by itself: rows, claims at other places and of other threads, breaking, sums. */
 
 #include "mm/claim.h"
+#include "rtl/lanes.h"
 
 #include <stdlib.h>
 
-enum { MOST_SCANS = 64 };
+enum { MOST_SCANS = 64, MOST_YIELDS = 1000, SLEEP_NS = 50000 };
 
-_Thread_local struct mm_claim_own mm_claim_own;
+_Thread_local struct mm_claim_own mm_claim_own = {.generation = CLAIM_NO_ROW};
 
 /* ---- words ---- */
 
@@ -52,7 +53,7 @@ static struct mm_claim_row *make_row(struct machine *machine)
 
     if (row == NULL)
         return NULL;
-    *row = (struct mm_claim_row){.nused = 1, .owned = true, .next = first_row(machine)};
+    *row = (struct mm_claim_row){.nused = 1, .common = machine->mm->claims_common, .owned = true, .next = first_row(machine)};
     while (!atomic_compare_exchange_weak(&machine->mm->claim_rows, &row->next, row))
         ;
     return row;
@@ -67,8 +68,8 @@ static struct mm_claim_row *open_row(struct machine *machine)
     own->row = adopt_row(machine);
     if (own->row == NULL)
         own->row = make_row(machine);
-    own->generation = own->row == NULL ? 0 : machine->generation;
-    own->place = 0;
+    own->generation = own->row == NULL ? CLAIM_NO_ROW : machine->generation;
+    own->place = own->row == NULL ? NULL : &own->row->claims[0];
     return own->row;
 }
 
@@ -77,11 +78,49 @@ static struct mm_claim_row *own_row(struct machine *machine)
     return mm_claim_own.generation == machine->generation ? mm_claim_own.row : open_row(machine);
 }
 
+/* A thread in the middle of a change has seen the mark, or will be done soon: it waits for nobody, at worst for a processor. */
+static void make_common_locked(struct machine *machine, struct mm_claim_row *row)
+{
+    if (atomic_load(&row->common))
+        return;
+    atomic_store(&row->common, true);
+    mm_claims_settle(machine);
+    for (int tries = 0; atomic_load(&row->busy); tries++)
+        if (tries < MOST_YIELDS)
+            host_thread_yield();
+        else
+            host_sleep_ns(SLEEP_NS);
+}
+
+/* Before a place of the row is changed by a thread that does not own it. */
+static void make_common(struct machine *machine, struct mm_claim_row *row)
+{
+    if (atomic_load_explicit(&row->common, memory_order_acquire))
+        return;
+    host_mutex_lock(&machine->mm->claims_lock);
+    make_common_locked(machine, row);
+    host_mutex_unlock(&machine->mm->claims_lock);
+}
+
+void mm_claims_settle(const struct machine *machine)
+{
+    if (machine->mm->claims_common)
+        atomic_thread_fence(memory_order_seq_cst);
+    else
+        host_barrier_all();
+}
+
+void mm_claims_boot(struct machine *machine)
+{
+    host_mutex_init(&machine->mm->claims_lock);
+    machine->mm->claims_common = host_barrier_prepare() != 0;
+}
+
 void mm_claims_leave_thread(struct machine *machine)
 {
     if (mm_claim_own.generation == machine->generation)
         atomic_store_explicit(&mm_claim_own.row->owned, false, memory_order_release);
-    mm_claim_own.generation = 0;
+    mm_claim_own.generation = CLAIM_NO_ROW;
 }
 
 void mm_claims_shutdown(struct machine *machine)
@@ -92,68 +131,77 @@ void mm_claims_shutdown(struct machine *machine)
         atomic_store(&machine->mm->claim_rows, row->next);
         free(row);
     }
+    host_mutex_destroy(&machine->mm->claims_lock);
 }
 
 /* ---- making and giving up ---- */
 
-static bool find_place(struct mm_claim_row *row, uint32_t *place)
+/* A place between used ones may be the one that is found: `nused` only says where the others end. */
+static void note_used(struct mm_claim_row *row, size_t place)
 {
-    for (uint32_t i = 0; i < CLAIMS_IN_ROW; i++)
-        if (claim_at(row, i) == 0) {
-            *place = i;
-            return true;
-        }
-    return false;
+    if (place >= atomic_load_explicit(&row->nused, memory_order_relaxed))
+        atomic_store_explicit(&row->nused, (uint32_t)place + 1, memory_order_relaxed);
 }
 
-bool mm_claim_elsewhere(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
+bool mm_claim(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
 {
     struct mm_claim_row *row = own_row(machine);
-    uint32_t place;
+    const size_t place = row == NULL ? CLAIMS_IN_ROW : rtl_find_word(row->claims, CLAIMS_IN_ROW, 0);
 
-    if (row == NULL || !claim_fits(first, n) || !find_place(row, &place))
+    if (place == CLAIMS_IN_ROW)
         return false;
-    if (place >= atomic_load_explicit(&row->nused, memory_order_relaxed))
-        atomic_store_explicit(&row->nused, place + 1, memory_order_relaxed);
-    atomic_exchange(&row->claims[place], claim_word(space, first, n));
-    mm_claim_own.place = place;
+    note_used(row, place);
+    mm_claim_own.place = &row->claims[place];
+    claim_fill(row, mm_claim_own.place, claim_word(space, first, n));
     return true;
 }
 
 static _Atomic uint64_t *find_in_row(struct mm_claim_row *row, uint64_t word)
 {
     const uint32_t nused = atomic_load_explicit(&row->nused, memory_order_relaxed);
+    const size_t place = rtl_find_word(row->claims, nused, word);
 
-    for (uint32_t place = 0; place < nused; place++)
-        if (claim_at(row, place) == word)
-            return &row->claims[place];
-    return NULL;
+    return place == nused ? NULL : &row->claims[place];
 }
 
-static _Atomic uint64_t *find_in_other_rows(const struct machine *machine, uint64_t word)
+static _Atomic uint64_t *find_in_other_rows(struct machine *machine, uint64_t word)
 {
     for (struct mm_claim_row *row = first_row(machine); row != NULL; row = row->next) {
         _Atomic uint64_t *place = find_in_row(row, word);
 
-        if (place != NULL)
+        if (place != NULL) {
+            make_common(machine, row);
             return place;
+        }
     }
     return NULL;
 }
 
-_Atomic uint64_t *mm_claim_find_elsewhere(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
+_Atomic uint64_t *mm_claim_find(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
 {
     const uint64_t word = claim_word(space, first, n);
     struct mm_claim_row *row = own_row(machine);
-    _Atomic uint64_t *place;
+    _Atomic uint64_t *place = row == NULL ? NULL : find_in_row(row, word);
 
-    if (row == NULL || !claim_fits(first, n))
-        return NULL;
-    place = find_in_row(row, word);
     if (place == NULL)
         return find_in_other_rows(machine, word);
-    mm_claim_own.place = (uint32_t)(place - row->claims);
+    mm_claim_own.place = place;
     return place;
+}
+
+static bool is_own(const _Atomic uint64_t *place)
+{
+    const struct mm_claim_row *row = mm_claim_own.row;
+
+    return row != NULL && (uintptr_t)place - (uintptr_t)row < sizeof(row->claims);
+}
+
+bool mm_claim_shorten(_Atomic uint64_t *claim, const struct mm_space *space, uint32_t first, size_t n, size_t passed)
+{
+    uint64_t before = claim_word(space, first, n);
+    const uint64_t after = passed == n ? 0 : claim_word(space, first + (uint32_t)passed, n - passed);
+
+    return (is_own(claim) && claim_change_own(claim, after)) || atomic_compare_exchange_strong(claim, &before, after);
 }
 
 static bool is_covered_by(const struct mm_claim_row *row, const struct mm_space *space, uint32_t first, size_t n)
@@ -179,7 +227,7 @@ bool mm_claim_covers(struct machine *machine, const struct mm_space *space, uint
 
 /* ---- breaking ---- */
 
-/* Move one claim that covers the page into the counts. False: its owner was faster. */
+/* Move a claim of a common row, or of the thread's own, into the counts. False: somebody was faster. */
 static bool break_locked(struct mm_space *space, _Atomic uint64_t *claim, uint64_t word)
 {
     if (!atomic_compare_exchange_strong(claim, &word, word | CLAIM_MOVING))
@@ -190,11 +238,17 @@ static bool break_locked(struct mm_space *space, _Atomic uint64_t *claim, uint64
     return true;
 }
 
-static bool break_in_row_locked(struct mm_space *space, struct mm_claim_row *row, uint32_t page)
+/* With the lock of the claims nobody makes the thread's own row common. */
+static bool break_in_row_locked(struct machine *machine, struct mm_space *space, struct mm_claim_row *row, uint32_t page)
 {
     for (uint32_t place = 0; place < CLAIMS_IN_ROW; place++) {
-        const uint64_t word = atomic_load(&row->claims[place]);
+        uint64_t word = atomic_load(&row->claims[place]);
 
+        if (!covers(word, space, page))
+            continue;
+        if (row != own_row(machine))
+            make_common_locked(machine, row);
+        word = atomic_load(&row->claims[place]);
         if (covers(word, space, page) && break_locked(space, &row->claims[place], word))
             return true;
     }
@@ -208,7 +262,7 @@ static bool break_any_locked(struct machine *machine, struct mm_space *space, ui
         if (atomic_load(&space->pins[page]) != 0)
             return true;
         for (struct mm_claim_row *row = first_row(machine); row != NULL; row = row->next)
-            if (break_in_row_locked(space, row, page))
+            if (break_in_row_locked(machine, space, row, page))
                 return true;
     }
     return false;

@@ -48,7 +48,6 @@ static void shutdown(struct machine *machine)
     mm_claims_shutdown(machine);
     mm_window_shutdown(machine);
     mm_frames_shutdown(machine);
-    host_mutex_destroy(&mm->claims_lock);
     host_mutex_destroy(&mm->spaces_lock);
     free(mm);
     machine->mm = NULL;
@@ -80,7 +79,7 @@ static int boot(struct machine *machine)
     if (machine->mm == NULL)
         return -ENOMEM;
     host_mutex_init(&machine->mm->spaces_lock);
-    host_mutex_init(&machine->mm->claims_lock);
+    mm_claims_boot(machine);
     error = boot_memory(machine);
     if (error == 0)
         error = host_faults_install(mm_on_fault);
@@ -100,8 +99,8 @@ static void report_contiguous(void)
 /* What the verifier's record, which knows who and where, does not tell. */
 static void check(struct machine *machine)
 {
-    const int64_t locked = ke_sum(KE_LOCKED_PAGES);
-    const int64_t mappings = ke_sum(KE_SYSTEM_MAPPINGS);
+    const int64_t locked = ke_locked_pages();
+    const int64_t mappings = ke_system_mappings();
     const char *why;
 
     VERIFY(mm_check(machine, &why));

@@ -33,7 +33,7 @@ static PVOID map(struct machine *machine, uint64_t pa, SIZE_T bytes, uint8_t att
     free(pfns);
     if (va == 0)
         return NULL;
-    ke_count(KE_SYSTEM_MAPPINGS, 1);
+    ke_count(KE_IO_MAPPINGS, 1);
     ke_count(KE_SYSTEM_PAGES_MAPPED, (int64_t)npages);
     return (PVOID)(va + span_offset(pa));
 }
@@ -95,6 +95,6 @@ VOID MmUnmapIoSpace(PVOID BaseAddress, SIZE_T NumberOfBytes)
         || span_page_base(va) != space->base + (uintptr_t)region.first * PAGE_SIZE)
         ke_bug_check(SYSTEM_PTE_MISUSE, 0x400, va, npages, 0);
     mm_space_unmap(machine, space, va);
-    ke_count(KE_SYSTEM_MAPPINGS, -1);
+    ke_count(KE_IO_MAPPINGS, -1);
     ke_count(KE_SYSTEM_PAGES_MAPPED, -(int64_t)npages);
 }

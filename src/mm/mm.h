@@ -135,7 +135,7 @@ PFN_NUMBER mm_translate(const struct machine *machine, uintptr_t va);
 /* Store the PFNs of the pages from va on, up to the first one that is not valid; how many were. */
 size_t mm_translate_range(const struct machine *machine, uintptr_t va, size_t npages, PFN_NUMBER *pfns);
 
-/* ---- space.c: address spaces and their page tables ---- */
+/* ---- space.c, spaces.c: address spaces and their page tables; how they come and go ---- */
 
 enum mm_attribute {             /* one byte a page */
     MM_READ     = HOST_READ,
@@ -173,6 +173,11 @@ struct mm_region {
     uint32_t            mapped;         /* reserved: pages mapped from `first` on */
     ULONG               tag;            /* reserved: its owner's pool tag */
     uint32_t            next_free;      /* index of the next unused entry of the table */
+};
+
+enum {
+    MM_MOST_PAGES      = 1 << 27,       /* of a space: 512 GiB */
+    MM_ATTRIBUTE_SLACK = 8,             /* bytes behind the last page's attributes that can be read */
 };
 
 /*
@@ -368,10 +373,11 @@ struct mm_state {
     struct mm_space  *paged_pool;
     PEPROCESS         initial_process;
     _Atomic(struct mm_space *) spaces[MM_MAX_SPACES];
-    struct mm_space  *ended;            /* kept until shutdown: another thread may be looking at one */
+    struct mm_space  *ended;            /* empty ones, to be used again: another thread may be looking at one */
     struct host_mutex spaces_lock;      /* held while a space comes, goes or is trimmed */
     _Atomic(struct mm_claim_row *) claim_rows;          /* a list that only grows */
-    struct host_mutex claims_lock;      /* held while a claim is broken */
+    bool              claims_common;    /* (C) no row is private: Linux, or ThreadSanitizer, has no barrier for other threads */
+    struct host_mutex claims_lock;      /* held while a claim is broken, or a row made common */
 };
 
 static inline void *mm_window_va(const struct machine *machine, uint32_t page)

@@ -9,9 +9,7 @@
  * out not to be plainly valid is asked for again under the space's lock.
  */
 
-#include "mm/claim.h"
-#include "rtl/copy.h"
-#include "rtl/lanes.h"
+#include "mm/pin.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -98,19 +96,12 @@ static bool drop_counted_pin(_Atomic uint32_t *count)
     return false;
 }
 
-/* Free a region whose last pin may have been this page's. */
-static void reap_if_zombie(struct machine *machine, struct mm_space *space, uint32_t page)
-{
-    if (UNLIKELY(atomic_load(&space->attrs[page]) & MM_ZOMBIE))
-        mm_space_reap(machine, space, page);
-}
-
 static void unpin_space_page(struct machine *machine, struct mm_space *space, uint32_t page, PFN_NUMBER pfn)
 {
     while (!drop_counted_pin(&space->pins[page]))
         if (!mm_claim_break(machine, space, page))
             stop_unlocked_too_often(pfn);
-    reap_if_zombie(machine, space, page);
+    pin_reap_if_zombie(machine, space, page);
 }
 
 static void unpin_pfn(struct machine *machine, PFN_NUMBER pfn)
@@ -153,8 +144,7 @@ static void unpin_pages(struct machine *machine, struct mm_space *space, uint32_
         unpin_space_page(machine, space, first + (uint32_t)i, MM_NO_PFN);
 }
 
-/* Give a claim of one's own up again; where it has been broken meanwhile, its pages count it. */
-static void unclaim(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
+void mm_unclaim(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
 {
     _Atomic uint64_t *claim;
 
@@ -165,15 +155,7 @@ static void unclaim(struct machine *machine, struct mm_space *space, uint32_t fi
             return;
         }
     } while (!mm_claim_shorten(claim, space, first, n, n));
-    reap_if_zombie(machine, space, first);
-}
-
-/* Plainly valid for the access: nothing to bring in, none of them an alias. Any other page makes it false. */
-static bool are_plain(const struct mm_space *space, uint32_t first, size_t n, uint8_t access)
-{
-    const uint8_t plain = access | MM_USED | MM_RESIDENT;
-
-    return rtl_all_bytes(&space->attrs[first], n, plain | MM_ALIAS | MM_GUARD | MM_ZOMBIE, plain);
+    pin_reap_if_zombie(machine, space, first);
 }
 
 /*
@@ -183,15 +165,15 @@ static bool are_plain(const struct mm_space *space, uint32_t first, size_t n, ui
 static bool lock_plain(struct machine *machine, struct mm_space *space, uint32_t first, size_t n, uint8_t access,
                        PFN_NUMBER *pfns)
 {
-    const bool claimed = !atomic_load_explicit(&space->crowded, memory_order_relaxed) && mm_claim(machine, space, first, n);
+    const bool claimed = n != 0 && !atomic_load_explicit(&space->crowded, memory_order_relaxed) && mm_claim(machine, space, first, n);
     const size_t pinned = claimed ? n : pin_pages(machine, space, first, n);
 
-    if (LIKELY(pinned == n && are_plain(space, first, n, access))) {
+    if (pinned == n && pin_are_plain(space, first, n, access)) {
         rtl_move_words(pfns, &space->pfns[first], n);
         return true;
     }
     if (claimed)
-        unclaim(machine, space, first, n);
+        mm_unclaim(machine, space, first, n);
     else
         unpin_pages(machine, space, first, pinned);
     return false;
@@ -251,7 +233,7 @@ static NTSTATUS lock_in_space(struct machine *machine, struct mm_space *space, c
     const size_t n = span_pages(request->va, request->bytes);
     const uintptr_t start = span_page_base(request->va);
     const uint32_t first = mm_space_page(space, start);
-    const uint8_t access = request->write ? MM_READ | MM_WRITE : MM_READ;
+    const uint8_t access = pin_access(request->write);
 
     if (n > space->npages - first)
         return STATUS_ACCESS_VIOLATION;
@@ -365,13 +347,12 @@ NTSTATUS mm_lock_pages(struct machine *machine, const struct mm_lock_request *re
     if (!NT_SUCCESS(status))
         return status;
     *process = kind == MM_KIND_PROCESS ? whose : NULL;
-    ke_count(KE_LOCKED_PAGES, (int64_t)n);
     ke_count(KE_PAGES_LOCKED, (int64_t)n);
     return STATUS_SUCCESS;
 }
 
 /* The space with this address in it, seen from the current process, and the page there; NULL: it is in none. */
-static struct mm_space *find_space(struct machine *machine, uintptr_t va, uint32_t *page)
+static struct mm_space *find_space(const struct machine *machine, uintptr_t va, uint32_t *page)
 {
     struct mm_space *space;
 
@@ -381,28 +362,27 @@ static struct mm_space *find_space(struct machine *machine, uintptr_t va, uint32
     return space;
 }
 
-/* The claim keeps the pages' entries in the table as they are, so they are compared after it has been found. */
 bool mm_unlock_range(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages, size_t passed)
 {
     _Atomic uint64_t *claim;
     uint32_t first;
     struct mm_space *space = find_space(machine, va, &first);
 
-    if (space == NULL)
+    if (space == NULL || npages == 0)
         return false;
     claim = mm_claim_find(machine, space, first, npages);
     if (claim == NULL || !rtl_equal(pfns, &space->pfns[first], passed)
         || !mm_claim_shorten(claim, space, first, npages, passed))
         return false;
-    reap_if_zombie(machine, space, first);
-    ke_count(KE_LOCKED_PAGES, -(int64_t)passed);
+    pin_reap_if_zombie(machine, space, first);
+    ke_count(KE_PAGES_UNLOCKED, (int64_t)passed);
     return true;
 }
 
 void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npages)
 {
     unpin_pfns(machine, pfns, npages);
-    ke_count(KE_LOCKED_PAGES, -(int64_t)npages);
+    ke_count(KE_PAGES_UNLOCKED, (int64_t)npages);
 }
 
 /* ---- questions ---- */

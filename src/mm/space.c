@@ -27,9 +27,10 @@ static uint8_t attributes_of(const struct mm_space *space, uint32_t page)
     return atomic_load(&space->attrs[page]);
 }
 
+/* Who then looks for pins calls mm_claims_settle first. */
 static void set_attributes(struct mm_space *space, uint32_t page, uint8_t attributes)
 {
-    atomic_store(&space->attrs[page], attributes);
+    atomic_store_explicit(&space->attrs[page], attributes, memory_order_release);
 }
 
 static void fill_attributes(struct mm_space *space, uint32_t first, size_t npages, uint8_t attributes)
@@ -48,7 +49,7 @@ static unsigned host_access_of(uint8_t attributes)
 
 /* ---- regions ---- */
 
-enum { NO_REGION = UINT32_MAX, FIRST_ROOM = 16 };
+enum { FIRST_ROOM = 16 };
 
 static bool grow_regions_locked(struct mm_space *space)
 {
@@ -69,7 +70,7 @@ static struct mm_region *add_region_locked(struct mm_space *space, uint32_t firs
 
     if (ke_internal_fails())
         return NULL;
-    if (index != NO_REGION) {
+    if (index != MM_NO_REGION) {
         space->free_region = space->regions[index].next_free;
     } else {
         if (space->nregions == space->regions_room && !grow_regions_locked(space))
@@ -124,6 +125,8 @@ size_t mm_space_room(struct mm_space *space)
 
 /* ---- free addresses ---- */
 
+enum { LINE_PAGES = 8, LARGE_PAGES = 16 };              /* page numbers in a cache line; from where on it matters where they begin */
+
 /* The end of the last region that touches [first, first + n), or 0 when none does. */
 static uint32_t end_of_obstacle_locked(const struct mm_space *space, uint32_t first, uint32_t n)
 {
@@ -144,9 +147,14 @@ static bool is_free_locked(const struct mm_space *space, uint32_t first, uint32_
     return end_of_obstacle_locked(space, first - 1, npages + 2) == 0;
 }
 
-static bool search_locked(const struct mm_space *space, uint32_t from, uint32_t to, uint32_t npages, uint32_t *found)
+static uint32_t round_up(uint32_t page, uint32_t multiple)
 {
-    uint32_t first = from;
+    return (page + multiple - 1) / multiple * multiple;
+}
+
+static bool search_locked(const struct mm_space *space, uint32_t from, uint32_t to, uint32_t npages, uint32_t multiple, uint32_t *found)
+{
+    uint32_t first = round_up(from, multiple);
 
     while (first <= to && npages <= space->npages - first - 1) {
         const uint32_t obstacle = end_of_obstacle_locked(space, first - 1, npages + 2);
@@ -155,20 +163,30 @@ static bool search_locked(const struct mm_space *space, uint32_t from, uint32_t 
             *found = first;
             return true;
         }
-        first = obstacle + 1;
+        first = round_up(obstacle + 1, multiple);
         if (first >= space->npages)
             break;
     }
     return false;
 }
 
+static bool find_multiple_locked(const struct mm_space *space, uint32_t npages, uint32_t multiple, uint32_t *found)
+{
+    return search_locked(space, space->cursor, space->npages - 1, npages, multiple, found)
+        || search_locked(space, 1, space->cursor, npages, multiple, found);
+}
+
+/*
+ * The numbers of a large region begin at a cache line of their table as long as there is room: copying and comparing them, which is most
+ * of what a lock costs, takes two thirds of the time then.
+ */
 static bool find_free_locked(struct mm_space *space, uint32_t npages, uint32_t *found)
 {
     const uint32_t last = space->npages - 1;
 
     if (npages == 0 || npages > last - 1)
         return false;
-    if (!search_locked(space, space->cursor, last, npages, found) && !search_locked(space, 1, space->cursor, npages, found))
+    if ((npages < LARGE_PAGES || !find_multiple_locked(space, npages, LINE_PAGES, found)) && !find_multiple_locked(space, npages, 1, found))
         return false;
     space->cursor = *found + npages + 1 < last ? *found + npages + 1 : 1;
     return true;
@@ -183,7 +201,7 @@ static bool map_host(struct machine *machine, struct mm_space *space, uint32_t f
 }
 
 /* Put pages out of reach for good. At its limit of mappings the host refuses a new one, but not to shut those that are there. */
-static void revoke_host(struct mm_space *space, uint32_t first, size_t npages)
+void mm_space_revoke(struct mm_space *space, uint32_t first, size_t npages)
 {
     void *at = va_of(space, first);
 
@@ -205,6 +223,14 @@ static void give_frames_locked(struct machine *machine, struct mm_space *space, 
         first += (uint32_t)run;
         n -= run;
     }
+}
+
+/* The space is no longer anybody's. */
+void mm_space_give_memory(struct machine *machine, struct mm_space *space)
+{
+    for (uint32_t i = 0; i < space->nregions; i++)
+        if (space->regions[i].npages != 0 && space->regions[i].kind == MM_REGION_MEMORY)
+            give_frames_locked(machine, space, space->regions[i].first, space->regions[i].npages);
 }
 
 static void own_frames_locked(struct machine *machine, struct mm_space *space, uint32_t first, uint32_t page, size_t n)
@@ -245,7 +271,7 @@ static bool back_locked(struct machine *machine, struct mm_space *space, uint32_
         const size_t got = back_run_locked(machine, space, first + (uint32_t)done, npages - done, attributes);
 
         if (got == 0) {
-            revoke_host(space, first, npages);
+            mm_space_revoke(space, first, npages);
             give_frames_locked(machine, space, first, done);
             return false;
         }
@@ -293,6 +319,7 @@ uint64_t mm_space_pins(struct mm_space *space)
     const struct machine *machine = ke_machine();
     uint64_t pins = 0;
 
+    mm_claims_settle(machine);
     host_mutex_lock(&space->lock);
     for (uint32_t i = 0; i < space->nregions; i++)
         pins += region_pins(machine, space, &space->regions[i]);
@@ -313,7 +340,8 @@ static void drop_region_locked(struct machine *machine, struct mm_space *space, 
 static void free_region_locked(struct machine *machine, struct mm_space *space, struct mm_region *region)
 {
     fill_attributes(space, region->first, region->npages, MM_USED | MM_ZOMBIE);
-    revoke_host(space, region->first, region->npages);
+    mm_space_revoke(space, region->first, region->npages);
+    mm_claims_settle(machine);
     if (region_pins(machine, space, region) == 0)
         drop_region_locked(machine, space, region);
 }
@@ -476,31 +504,51 @@ NTSTATUS mm_space_prepare_page_locked(struct mm_space *space, uint32_t page, uin
     return STATUS_INSUFFICIENT_RESOURCES;
 }
 
-/* Take RESIDENT away unless the page is pinned. A pin that comes later sees it gone and waits for the lock. */
-static bool evict_locked(const struct machine *machine, struct mm_space *space, uint32_t page)
+static bool is_pinned(const struct machine *machine, const struct mm_space *space, uint32_t page)
 {
-    const uint8_t attributes = attributes_of(space, page);
-
-    if (!(attributes & MM_RESIDENT) || (attributes & (MM_ALIAS | MM_ZOMBIE)))
-        return false;
-    set_attributes(space, page, attributes & (uint8_t)~MM_RESIDENT);
-    if (mm_space_pins_on(machine, space, page, 1) == 0)
-        return true;
-    set_attributes(space, page, attributes);
-    return false;
+    return mm_space_pins_on(machine, space, page, 1) != 0;
 }
 
-/* The pages from `first` on that could be evicted in a row; they are then out of the host's page table too. */
-static uint32_t evict_run_locked(const struct machine *machine, struct mm_space *space, uint32_t first, uint32_t npages)
+/* How many pages in a row are resident, their own, and without a pin as far as can be seen; RESIDENT is taken away from them. */
+static uint32_t mark_run_locked(const struct machine *machine, struct mm_space *space, uint32_t first, uint32_t npages)
 {
     uint32_t run = 0;
 
-    while (run < npages && evict_locked(machine, space, first + run))
+    while (run < npages) {
+        const uint8_t attributes = attributes_of(space, first + run);
+
+        if (!(attributes & MM_RESIDENT) || (attributes & (MM_ALIAS | MM_ZOMBIE)) || is_pinned(machine, space, first + run))
+            break;
+        set_attributes(space, first + run, attributes & (uint8_t)~MM_RESIDENT);
         run++;
+    }
+    return run;
+}
+
+static void unmark_run_locked(struct mm_space *space, uint32_t first, uint32_t npages)
+{
+    for (uint32_t i = 0; i < npages; i++)
+        set_attributes(space, first + i, attributes_of(space, first + i) | MM_RESIDENT);
+}
+
+/*
+ * The pages from `first` on that could be evicted in a row; they are then out of the host's page table too. Looked at for pins
+ * a second time, when a lock that comes sees RESIDENT gone and waits for the space's lock.
+ */
+static uint32_t evict_run_locked(const struct machine *machine, struct mm_space *space, uint32_t first, uint32_t npages)
+{
+    const uint32_t marked = mark_run_locked(machine, space, first, npages);
+    uint32_t run = 0;
+
+    if (marked == 0)
+        return 0;
+    mm_claims_settle(machine);
+    while (run < marked && !is_pinned(machine, space, first + run))
+        run++;
+    unmark_run_locked(space, first + run, marked - run);
     if (run == 0 || host_protect(va_of(space, first), (size_t)run * HOST_PAGE_SIZE, HOST_NONE) == 0)
         return run;
-    for (uint32_t i = 0; i < run; i++)
-        set_attributes(space, first + i, attributes_of(space, first + i) | MM_RESIDENT);
+    unmark_run_locked(space, first, run);
     return 0;
 }
 
@@ -563,7 +611,7 @@ static NTSTATUS map_locked(struct machine *machine, struct mm_space *space, cons
     if (region == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
     if (!map_runs(machine, space, *first, request)) {
-        revoke_host(space, *first, request->npages);
+        mm_space_revoke(space, *first, request->npages);
         remove_region_locked(space, region);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
@@ -598,7 +646,7 @@ void mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t v
     host_mutex_lock(&space->lock);
     region = region_at_locked(space, va);
     VERIFY(region != NULL && region->kind != MM_REGION_MEMORY);
-    revoke_host(space, region->first, region->npages);
+    mm_space_revoke(space, region->first, region->npages);
     remove_region_locked(space, region);
     host_mutex_unlock(&space->lock);
 }
@@ -653,7 +701,7 @@ bool mm_space_map_reserved(struct machine *machine, struct mm_space *space, uint
         memcpy(&space->pfns[first], request->pfns, request->npages * sizeof(PFN_NUMBER));
         fill_attributes(space, first, request->npages, request->attributes | MM_USED | MM_RESIDENT | MM_ALIAS);
     } else {
-        revoke_host(space, first, request->npages);
+        mm_space_revoke(space, first, request->npages);
     }
     host_mutex_unlock(&space->lock);
     return done;
@@ -666,7 +714,7 @@ void mm_space_unmap_reserved(struct mm_space *space, uintptr_t va)
     host_mutex_lock(&space->lock);
     region = region_at_locked(space, va);
     fill_attributes(space, region->first, region->mapped, MM_USED | MM_ALIAS);
-    revoke_host(space, region->first, region->mapped);
+    mm_space_revoke(space, region->first, region->mapped);
     region->mapped = 0;
     region->mdl = NULL;
     host_mutex_unlock(&space->lock);
@@ -691,120 +739,4 @@ void mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npage
         region->start_va += npages * HOST_PAGE_SIZE;
     }
     host_mutex_unlock(&space->lock);
-}
-
-/* ---- creation ---- */
-
-static int make_table(size_t npages, size_t entry_bytes, void **table)
-{
-    return host_table(span_bytes_to_pages(npages * entry_bytes) * HOST_PAGE_SIZE, table);
-}
-
-static void drop_table(size_t npages, size_t entry_bytes, void *table)
-{
-    host_release(table, span_bytes_to_pages(npages * entry_bytes) * HOST_PAGE_SIZE);
-}
-
-static int make_tables(struct mm_space *space)
-{
-    const size_t n = space->npages;
-    void *tables[4] = {NULL};
-    int error = make_table(n, sizeof(space->pfns[0]), &tables[0]);
-
-    if (error == 0)
-        error = make_table(n, sizeof(space->attrs[0]), &tables[1]);
-    if (error == 0)
-        error = make_table(n, sizeof(space->region_of[0]), &tables[2]);
-    if (error == 0 && space->kind != MM_KIND_SYSTEM_PTE)
-        error = make_table(n, sizeof(space->pins[0]), &tables[3]);
-    space->pfns = tables[0];
-    space->attrs = tables[1];
-    space->region_of = tables[2];
-    space->pins = tables[3];
-    return error;
-}
-
-static void drop_memory(struct mm_space *space)
-{
-    const size_t n = space->npages;
-
-    drop_table(n, sizeof(space->pfns[0]), space->pfns);
-    drop_table(n, sizeof(space->attrs[0]), (void *)space->attrs);
-    drop_table(n, sizeof(space->region_of[0]), space->region_of);
-    drop_table(n, sizeof(space->pins[0]), (void *)space->pins);
-    host_release((void *)space->base, n * HOST_PAGE_SIZE);
-    free(space->regions);
-}
-
-static bool enter_table(struct machine *machine, struct mm_space *space)
-{
-    struct mm_state *mm = machine->mm;
-    unsigned id = 0;
-
-    host_mutex_lock(&mm->spaces_lock);
-    while (id < MM_MAX_SPACES && atomic_load_explicit(&mm->spaces[id], memory_order_relaxed) != NULL)
-        id++;
-    if (id < MM_MAX_SPACES) {
-        space->id = (uint8_t)id;
-        atomic_store_explicit(&mm->spaces[id], space, memory_order_release);
-    }
-    host_mutex_unlock(&mm->spaces_lock);
-    return id < MM_MAX_SPACES;
-}
-
-struct mm_space *mm_space_by_id(const struct machine *machine, uint8_t id)
-{
-    return atomic_load_explicit(&machine->mm->spaces[id], memory_order_acquire);
-}
-
-struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, PEPROCESS process, size_t npages)
-{
-    struct mm_space *space = calloc(1, sizeof(*space));
-    void *base = NULL;
-
-    if (space == NULL)
-        return NULL;
-    *space = (struct mm_space){.kind = kind, .process = process, .npages = (uint32_t)npages, .cursor = 1, .free_region = NO_REGION};
-    if (host_reserve(npages * HOST_PAGE_SIZE, &base) != 0) {
-        free(space);
-        return NULL;
-    }
-    space->base = (uintptr_t)base;
-    host_mutex_init(&space->lock);
-    if (make_tables(space) != 0 || !enter_table(machine, space)) {
-        drop_memory(space);
-        free(space);
-        return NULL;
-    }
-    return space;
-}
-
-static void leave_table(struct mm_state *mm, struct mm_space *space)
-{
-    host_mutex_lock(&mm->spaces_lock);
-    atomic_store_explicit(&mm->spaces[space->id], NULL, memory_order_release);
-    space->next_ended = mm->ended;
-    mm->ended = space;
-    host_mutex_unlock(&mm->spaces_lock);
-}
-
-/* Whoever asks meanwhile which space an address lies in compares it with every space, this one too: its range stays readable. */
-void mm_space_destroy(struct machine *machine, struct mm_space *space)
-{
-    leave_table(machine->mm, space);
-    for (uint32_t i = 0; i < space->nregions; i++)
-        if (space->regions[i].npages != 0 && space->regions[i].kind == MM_REGION_MEMORY)
-            give_frames_locked(machine, space, space->regions[i].first, space->regions[i].npages);
-    host_mutex_destroy(&space->lock);
-    drop_memory(space);
-}
-
-void mm_spaces_forget(struct machine *machine)
-{
-    struct mm_space *space;
-
-    while ((space = machine->mm->ended) != NULL) {
-        machine->mm->ended = space->next_ended;
-        free(space);
-    }
 }

@@ -31,8 +31,20 @@ bool mm_claim_break(struct machine *machine, struct mm_space *space, uint32_t pa
 /* All pins on pages [first, first + n), whichever way they are counted. */
 uint64_t mm_space_pins_on(const struct machine *machine, const struct mm_space *space, uint32_t first, uint32_t n);
 
+/* To be called between taking pages' attributes away and looking for pins on them: none that goes by the old attributes is missed. */
+void mm_claims_settle(const struct machine *machine);
+
+void mm_claims_boot(struct machine *machine);
 void mm_claims_leave_thread(struct machine *machine);
 void mm_claims_shutdown(struct machine *machine);
+
+#define MM_NO_REGION UINT32_MAX         /* of mm_space.free_region */
+
+/* Put pages out of reach for good. */
+void mm_space_revoke(struct mm_space *space, uint32_t first, size_t npages);
+
+/* Return the frames of all its memory, when a space ends. */
+void mm_space_give_memory(struct machine *machine, struct mm_space *space);
 
 /* The last pin of a freed page went: free its region if that was the last of all. */
 void mm_space_reap(struct machine *machine, struct mm_space *space, uint32_t page);

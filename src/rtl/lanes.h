@@ -58,18 +58,14 @@ size_t rtl_lanes_available(const struct rtl_lanes *available[3]);
 /* The best of them. */
 extern const struct rtl_lanes *rtl_lanes;
 
-/*
- * As the bodies of these names. A few entries are looked at right here: they take less time than the call.
- *
- *     11 bytes     | first 8 ............... |            the two halves overlap
- *                           | ............... last 8 |
- */
-enum { RTL_FEW = 4, RTL_FEW_BYTES = 16 };
+/* As the bodies of these names. A few entries are looked at right here: they take less time than the call. */
+
+enum { RTL_FEW = 8, RTL_FEW_BYTES = 16, RTL_SLACK_BYTES = 8 };
 
 #if defined(__SANITIZE_THREAD__)
-enum { RTL_HALVES_FROM = RTL_FEW_BYTES + 1 };          /* it follows accesses to whole entries only */
+enum { RTL_BY_EIGHTS = false };         /* it follows accesses to whole entries only */
 #else
-enum { RTL_HALVES_FROM = 8 };
+enum { RTL_BY_EIGHTS = true };
 #endif
 
 typedef uint64_t rtl_eight_bytes __attribute__((aligned(1), may_alias));
@@ -98,31 +94,45 @@ static inline void rtl_store_steps(uint64_t *out, const struct rtl_steps *steps,
         out[i] = rtl_step_number(steps, i);
 }
 
-static inline bool rtl_equal(const uint64_t *a, const uint64_t *b, size_t n)
+/*
+ *     5 numbers    | first 4 ........ |          the two halves overlap where the count is no power of two
+ *                     | ........ last 4 |
+ */
+static inline uint64_t rtl_differ_up_to_8(const uint64_t *a, const uint64_t *b, size_t n)
 {
+    const uint64_t *a_end = a + n, *b_end = b + n;
     uint64_t differ = 0;
 
-    if (n > RTL_FEW)
-        return rtl_lanes->equal(a, b, n);
-    for (size_t i = 0; i < n; i++)
-        differ |= a[i] ^ b[i];
-    return differ == 0;
+    if (n == 1)
+        return a[0] ^ b[0];
+    if (n >= 2)
+        differ = (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a_end[-1] ^ b_end[-1]) | (a_end[-2] ^ b_end[-2]);
+    if (n > 4)
+        differ |= (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a_end[-3] ^ b_end[-3]) | (a_end[-4] ^ b_end[-4]);
+    return differ;
 }
 
+static inline bool rtl_equal(const uint64_t *a, const uint64_t *b, size_t n)
+{
+    return n > RTL_FEW ? rtl_lanes->equal(a, b, n) : rtl_differ_up_to_8(a, b, n) == 0;
+}
+
+/* Of the first eight bytes, the n in front; at least one. */
+static inline uint64_t rtl_keep_first(uint64_t eight, size_t n)
+{
+    return eight << (64 - 8 * n);
+}
+
+/* At least RTL_SLACK_BYTES behind the last one can be read. */
 static inline bool rtl_all_bytes(const _Atomic uint8_t *bytes, size_t n, uint8_t mask, uint8_t value)
 {
-    unsigned differ = 0;
+    const uint64_t masks = rtl_repeat_byte(mask), values = rtl_repeat_byte(value);
 
-    if (n > RTL_FEW_BYTES)
+    if (n > RTL_FEW_BYTES || !RTL_BY_EIGHTS || n == 0)
         return rtl_lanes->all_bytes(bytes, n, mask, value);
-    if (n >= RTL_HALVES_FROM) {
-        const uint64_t masks = rtl_repeat_byte(mask), values = rtl_repeat_byte(value);
-
-        return (((rtl_load_eight(bytes) & masks) ^ values) | ((rtl_load_eight(bytes + n - 8) & masks) ^ values)) == 0;
-    }
-    for (size_t i = 0; i < n; i++)
-        differ |= (atomic_load_explicit(&bytes[i], memory_order_acquire) & mask) ^ value;
-    return differ == 0;
+    if (n <= 8)
+        return rtl_keep_first((rtl_load_eight(bytes) & masks) ^ values, n) == 0;
+    return (((rtl_load_eight(bytes) & masks) ^ values) | ((rtl_load_eight(bytes + n - 8) & masks) ^ values)) == 0;
 }
 
 /* Exact in its lowest such bit, and so in whether there is one. */
@@ -137,7 +147,7 @@ static inline size_t rtl_count_nonzero(const _Atomic uint8_t *bytes, size_t n)
 
     if (n > RTL_FEW_BYTES)
         return rtl_lanes->count_nonzero(bytes, n);
-    if (n >= RTL_HALVES_FROM && !rtl_has_zero_byte(rtl_load_eight(bytes)) && !rtl_has_zero_byte(rtl_load_eight(bytes + n - 8)))
+    if (RTL_BY_EIGHTS && n >= 8 && !rtl_has_zero_byte(rtl_load_eight(bytes)) && !rtl_has_zero_byte(rtl_load_eight(bytes + n - 8)))
         return n;
     while (i < n && atomic_load_explicit(&bytes[i], memory_order_acquire) != 0)
         i++;

@@ -87,13 +87,14 @@ TEST(lanes, equal__one_bit_differs__same_as_scalar)
                 other[place] ^= (uint64_t)1 << (place % 64);
             for (size_t b = 0; b < nbodies; b++)
                 EXPECT_EQ(bodies[b]->equal(one, other, n), place == n);
+            EXPECT_EQ(rtl_equal(one, other, n), place == n);
         }
 }
 
 /* A byte that differs under the mask is seen; beyond the mask, and beyond the end, none is. */
 TEST(lanes, all_bytes__one_differs__same_as_scalar)
 {
-    _Atomic uint8_t bytes[MOST + 1];
+    _Atomic uint8_t bytes[MOST + 1 + RTL_SLACK_BYTES] = {0};
 
     for (size_t n = 0; n <= MOST; n++)
         for (size_t place = 0; place <= n; place++) {
@@ -116,7 +117,7 @@ TEST(lanes, count_nonzero__one_is_zero__same_as_scalar)
     for (size_t n = 0; n <= MOST; n++)
         for (size_t place = 0; place <= n; place++) {
             for (size_t i = 0; i <= n; i++)
-                bytes[i] = i == place ? 0 : (uint8_t)(1 << (i % 8));
+                bytes[i] = (uint8_t)(i == place ? 0 : 1 << (i % 8));
             scalar();
             for (size_t b = 0; b < nbodies; b++)
                 EXPECT_EQ(bodies[b]->count_nonzero(bytes, n), place);

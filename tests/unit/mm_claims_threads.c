@@ -7,8 +7,10 @@
 #include "harness.h"
 
 #include "mdl/mdl.h"
+#include "mm/claim.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +45,13 @@ static PMDL locked(char *va, size_t npages)
 static void boot_without_verifier(void)
 {
     EXPECT_EQ(pinion_boot("verifier=off"), 0);
+}
+
+/* As on a Linux that forces no barrier on other threads; on others, it is their way that is taken. */
+static void boot_without_forced_barrier(void)
+{
+    boot_without_verifier();
+    ke_machine()->mm->claims_common = true;
 }
 
 static void unlock_and_free(PMDL mdl)
@@ -210,26 +219,48 @@ TEST(mm_claims, unlock__on_another_thread__pins_go)
     pinion_user_free(va);
 }
 
-enum { WORKERS = 3, ROUNDS = 2000, SHARED_PAGES = 24 };
+enum { WORKERS = 3, ROUNDS = 2000, SHARED_PAGES = 24, FEW_TRIMS = 200, MANY_TRIMS = 200000, TOUCHES = 3000 };
 
 struct worker {
-    pthread_t thread;
-    char     *va;
-    unsigned  seed;
-    unsigned  wrong;
+    pthread_t     thread;
+    char         *va;
+    unsigned      number;
+    unsigned      seed;
+    unsigned      wrong;
+    _Atomic(PMDL) handed_over;          /* for another thread to undo */
 };
+
+static struct worker workers[WORKERS];
+static atomic_bool trimmed_enough;
+
+static unsigned random_below(struct worker *worker, unsigned most)
+{
+    return (unsigned)rand_r(&worker->seed) % most;
+}
+
+/* At DISPATCH_LEVEL a page that has been taken away stops the machine. */
+static void touch_without_paging(const struct worker *worker, char *va, unsigned npages)
+{
+    KIRQL irql;
+
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    for (unsigned i = 0; i < npages; i++)
+        va[i * PAGE_SIZE + worker->number] = 1;
+    KeLowerIrql(irql);
+}
 
 /* Half of the locks are undone in two parts, so that claims are broken while others use them. */
 static void lock_some(struct worker *worker)
 {
-    const unsigned first = (unsigned)rand_r(&worker->seed) % SHARED_PAGES;
-    const unsigned n = 1 + (unsigned)rand_r(&worker->seed) % (SHARED_PAGES - first);
+    const unsigned first = random_below(worker, SHARED_PAGES);
+    const unsigned n = 1 + random_below(worker, SHARED_PAGES - first);
     PMDL mdl = locked(worker->va + first * PAGE_SIZE, n);
     const PPFN_NUMBER pfns = MmGetMdlPfnArray(mdl);
 
+    touch_without_paging(worker, worker->va + first * PAGE_SIZE, n);
     for (unsigned i = 0; i < n; i++)
         worker->wrong += mm_pins_of_pfn(ke_machine(), pfns[i]) == 0;
-    if (n > 1 && rand_r(&worker->seed) % 2 == 0) {
+    if (n > 1 && random_below(worker, 2) == 0) {
         mm_unlock_pages(ke_machine(), pfns + n - 1, 1);
         mdl->ByteCount -= PAGE_SIZE;
     }
@@ -245,24 +276,197 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Threads that lock, unlock and trim the same pages never see one of their own without a pin, and leave none behind. */
-TEST(mm_claims, lock__by_threads_with_trims__never_unpinned_and_none_left)
+static void run_workers(void *(*body)(void *), char *va, int trims)
 {
-    boot_without_verifier();
-    struct worker workers[WORKERS];
-    char *va = pages(SHARED_PAGES);
-
     for (unsigned i = 0; i < WORKERS; i++) {
-        workers[i] = (struct worker){.va = va, .seed = i + 1};
-        EXPECT_EQ(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+        workers[i].va = va;
+        workers[i].number = i;
+        workers[i].seed = i + 1;
+        EXPECT_EQ(pthread_create(&workers[i].thread, NULL, body, &workers[i]), 0);
     }
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < trims; i++)
         pinion_trim();
+    atomic_store(&trimmed_enough, true);
     for (unsigned i = 0; i < WORKERS; i++) {
         pthread_join(workers[i].thread, NULL);
         EXPECT_EQ(workers[i].wrong, 0);
     }
+}
+
+static void expect_never_unpinned_and_none_left(void *(*body)(void *), int trims)
+{
+    char *va = pages(SHARED_PAGES);
+
+    run_workers(body, va, trims);
     pinion_user_resident(va, SHARED_PAGES * PAGE_SIZE);
     expect_pins(va, SHARED_PAGES, 0);
     pinion_user_free(va);
+}
+
+/* Threads that lock, unlock and trim the same pages never see one of their own without a pin, or gone, and leave none behind. */
+TEST(mm_claims, lock__by_threads_with_trims__never_unpinned_and_none_left)
+{
+    boot_without_verifier();
+    expect_never_unpinned_and_none_left(work, FEW_TRIMS);
+}
+
+/* The same where no barrier can be forced on other threads. */
+TEST(mm_claims, lock__by_threads_with_trims_and_no_barrier__never_unpinned_and_none_left)
+{
+    boot_without_forced_barrier();
+    expect_never_unpinned_and_none_left(work, FEW_TRIMS);
+}
+
+/*
+ * One page of its own, locked for about as long as it takes to take a page away, then not for a moment: a trim that finds it without a
+ * pin meets the next lock half-way.
+ */
+static void *lock_own(void *argument)
+{
+    struct worker *worker = argument;
+    char *va = worker->va + worker->number * 2 * PAGE_SIZE;
+    PMDL mdl = IoAllocateMdl(va, PAGE_SIZE, FALSE, FALSE, NULL);
+
+    while (!atomic_load(&trimmed_enough)) {
+        MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
+        for (unsigned i = 0; i < TOUCHES; i++)
+            touch_without_paging(worker, va, 1);
+        MmUnlockPages(mdl);
+        for (unsigned i = random_below(worker, 100); i > 0; i--)
+            atomic_signal_fence(memory_order_seq_cst);
+    }
+    IoFreeMdl(mdl);
+    return NULL;
+}
+
+/* A lock without a barrier keeps its page from a trim that begins at the same moment. */
+TEST(mm_claims, lock__of_own_page_with_trims__never_taken_away)
+{
+    boot_without_verifier();
+    expect_never_unpinned_and_none_left(lock_own, MANY_TRIMS);
+}
+
+#if !defined(__SANITIZE_THREAD__)
+/* A row is private until another thread has to change it, and its owner goes on with it then. */
+TEST(mm_claims, row__claim_undone_elsewhere__becomes_common)
+{
+    boot_without_verifier();
+    char *va = pages(8);
+    PMDL mdl = locked(va, 8);
+    const struct mm_claim_row *row = atomic_load(&ke_machine()->mm->claim_rows);
+
+    EXPECT_EQ(ke_machine()->mm->claims_common, false);
+    EXPECT_EQ(atomic_load(&row->common), false);
+    MmUnlockPages(mdl);
+    MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
+    run_thread(unlock_there, mdl);
+    EXPECT_EQ(atomic_load(&row->common), true);
+    expect_pins(va, 8, 0);
+    MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
+    expect_pins(va, 8, 1);
+    unlock_and_free(mdl);
+    expect_pins(va, 8, 0);
+    pinion_user_free(va);
+}
+#endif
+
+/* Locks the whole buffer over and over, and hands every fourth lock to whoever takes it first. */
+static void *hand_over(void *argument)
+{
+    struct worker *worker = argument;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        PMDL mdl = locked(worker->va, SHARED_PAGES);
+
+        touch_without_paging(worker, worker->va, SHARED_PAGES);
+        if (round % 4 == 0)
+            mdl = atomic_exchange(&workers[0].handed_over, mdl);
+        if (mdl != NULL)
+            unlock_and_free(mdl);
+    }
+    return NULL;
+}
+
+/* Claims that threads undo for each other, while their owners make and undo equal ones, add up to nothing. */
+TEST(mm_claims, unlock__handed_to_other_threads__sums_hold)
+{
+    boot_without_verifier();
+    struct pinion_counters counters;
+    char *va = pages(SHARED_PAGES);
+
+    run_workers(hand_over, va, FEW_TRIMS);
+    unlock_and_free(atomic_load(&workers[0].handed_over));
+    expect_pins(va, SHARED_PAGES, 0);
+    pinion_counters(&counters);
+    EXPECT_EQ(counters.locked_pages, 0);
+    pinion_user_free(va);
+}
+
+/* Frees what it locks before it unlocks: the pages come back with the last unlock, whichever thread's it is. */
+static void *free_locked(void *unused)
+{
+    (void)unused;
+    for (int round = 0; round < ROUNDS / 4; round++) {
+        char *va = pinion_user_alloc(4 * PAGE_SIZE, PAGE_READWRITE);
+        PMDL mine = locked(va, 4), theirs;
+
+        theirs = atomic_exchange(&workers[0].handed_over, locked(va, 4));
+        pinion_user_free(va);
+        if (theirs != NULL)
+            unlock_and_free(theirs);
+        unlock_and_free(mine);
+    }
+    return NULL;
+}
+
+TEST(mm_claims, free__while_threads_unlock__all_frames_come_back)
+{
+    boot_without_verifier();
+    char *va = pages(SHARED_PAGES);
+    const size_t before = mm_frames_free(ke_machine());
+
+    run_workers(free_locked, va, FEW_TRIMS);
+    unlock_and_free(atomic_load(&workers[0].handed_over));
+    EXPECT_EQ(mm_frames_free(ke_machine()), before);
+    pinion_user_free(va);
+}
+
+/* ---- processes that end ---- */
+
+static void *unlock_and_free_there(void *mdl)
+{
+    unlock_and_free(mdl);
+    return NULL;
+}
+
+/* The process ends while the thread that unlocked its pages may still be inside MmUnlockPages. */
+static void *lock_in_own_process(void *unused)
+{
+    (void)unused;
+    for (int round = 0; round < ROUNDS / 20; round++) {
+        PEPROCESS process = pinion_process_create("short");
+        pthread_t thread;
+        char *va;
+
+        pinion_process_attach(process);
+        va = pages(1);
+        EXPECT_EQ(pthread_create(&thread, NULL, unlock_and_free_there, locked(va, 1)), 0);
+        while (pins_at(va) != 0)
+            sched_yield();
+        pinion_process_exit(process);
+        pthread_join(thread, NULL);
+    }
+    return NULL;
+}
+
+/* A process may end as soon as the last of its pages has been unlocked, by whatever thread. */
+TEST(mm_claims, process_exit__right_after_an_unlock_elsewhere__no_harm)
+{
+    boot_without_verifier();
+    const size_t before = mm_frames_free(ke_machine());
+    char *va = pages(SHARED_PAGES);
+
+    run_workers(lock_in_own_process, va, FEW_TRIMS);
+    pinion_user_free(va);
+    EXPECT_EQ(mm_frames_free(ke_machine()), before);
 }

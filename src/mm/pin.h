@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pinning as it nearly always is: pages of the current process that are plainly there, claimed as one range by a thread that
+ * has a row, in a plain machine. Small enough to stand in the routines that lock and unlock; pin.c does all the rest.
+ */
+#ifndef PINION_MM_PIN_H
+#define PINION_MM_PIN_H
+
+#include "mm/claim.h"
+#include "rtl/copy.h"
+#include "rtl/lanes.h"
+
+_Static_assert((size_t)MM_ATTRIBUTE_SLACK >= RTL_SLACK_BYTES, "attributes are looked at eight at a time");
+
+/* Valid for the access: nothing to bring in, none of them an alias or guarded. Any other page makes it false. */
+static inline bool pin_are_plain(const struct mm_space *space, uint32_t first, size_t n, uint8_t access)
+{
+    const uint8_t plain = access | MM_USED | MM_RESIDENT;
+
+    return rtl_all_bytes(&space->attrs[first], n, plain | MM_ALIAS | MM_GUARD | MM_ZOMBIE, plain);
+}
+
+static inline uint8_t pin_access(bool write)
+{
+    return write ? MM_READ | MM_WRITE : MM_READ;
+}
+
+/* Free a region whose last pin may have been this page's. */
+static inline void pin_reap_if_zombie(struct machine *machine, struct mm_space *space, uint32_t page)
+{
+    if (UNLIKELY(atomic_load_explicit(&space->attrs[page], memory_order_relaxed) & MM_ZOMBIE))
+        mm_space_reap(machine, space, page);
+}
+
+/*
+ * Pin npages from va on and store their numbers; the process that they belong to. NULL: nothing has changed, and mm_lock_pages will
+ * find out what there is to do. A process's range is below MM_HIGHEST_USER_ADDRESS, so that pages inside it need no other check.
+ */
+static inline PEPROCESS pin_range(uintptr_t va, size_t npages, bool write, PFN_NUMBER *pfns)
+{
+    struct machine *machine = &ke_the_machine;
+    PEPROCESS process;
+    struct mm_space *space;
+    uintptr_t page;
+
+    if (!ke_is_plain(mm_claim_own.generation))
+        return NULL;
+    process = mm_current_process(machine);
+    space = process->space;
+    page = (va - space->base) >> SPAN_PAGE_SHIFT;
+    if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page)
+        || UNLIKELY(atomic_load_explicit(&space->crowded, memory_order_relaxed)) || UNLIKELY(claim_at_hand() != 0))
+        return NULL;
+    claim_fill(mm_claim_own.row, mm_claim_own.place, claim_word(space, (uint32_t)page, npages));
+    if (UNLIKELY(!pin_are_plain(space, (uint32_t)page, npages, pin_access(write)))) {
+        mm_unclaim(machine, space, (uint32_t)page, npages);
+        return NULL;
+    }
+    rtl_move_words(pfns, &space->pfns[page], npages);
+    ke_count_here(KE_PAGES_LOCKED, (int64_t)npages);
+    return process;
+}
+
+/*
+ * Undo it for pages that still have those numbers. False: nothing has changed, and mm_unlock_range will find out. The claim keeps
+ * the pages' entries in the table as they are, so they are compared after it has been found.
+ */
+static inline bool unpin_range(uintptr_t va, const PFN_NUMBER *pfns, size_t npages)
+{
+    struct machine *machine = &ke_the_machine;
+    struct mm_space *space;
+    uintptr_t page;
+
+    if (!ke_is_plain(mm_claim_own.generation))
+        return false;
+    space = mm_current_process(machine)->space;
+    page = (va - space->base) >> SPAN_PAGE_SHIFT;
+    if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page)
+        || UNLIKELY(claim_at_hand() != claim_word(space, (uint32_t)page, npages))
+        || UNLIKELY(!rtl_equal(pfns, &space->pfns[page], npages)) || UNLIKELY(!claim_change_own(mm_claim_own.place, 0)))
+        return false;
+    pin_reap_if_zombie(machine, space, (uint32_t)page);
+    ke_count_here(KE_PAGES_UNLOCKED, (int64_t)npages);
+    return true;
+}
+
+#endif
