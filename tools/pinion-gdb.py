@@ -4,7 +4,7 @@
 Each calls one of the printers of pinion/debug.h in the process, with all other threads held, and prints what it has left in memory. Places
 in the code come as addresses in angle brackets, and are named here: so nothing that a stopped thread may keep locked is needed there.
 
-gdb loads this file by itself beside libpinion.so, where its auto-load safe-path permits, and otherwise by `source`.
+gdb loads this file by itself where it is installed, under share/gdb/auto-load by the path of libpinion.so; otherwise `gdb -x` does.
 """
 
 import re
@@ -90,15 +90,12 @@ class Pinion(gdb.Command):
 
 
 Pinion()
-Printer("mdl", "pinion_print_mdl", "address", """pinion mdl ADDRESS
-One MDL: its fields, its pages, its chain, and who did what to it.""")
-Printer("irp", "pinion_print_irp", "address", """pinion irp ADDRESS
-One IRP and its stack locations, as !irp.""")
-Printer("dma", "pinion_print_adapter", "perhaps an address", """pinion dma [ADDRESS]
-One DMA adapter with what is out, as !dma; without an address, all adapters.""")
-Printer("lockedpages", "pinion_print_locked_pages", "nothing", """pinion lockedpages
-Locked pages by process, and the MDLs that lock them.""")
-Printer("sysptes", "pinion_print_system_ptes", "nothing", """pinion sysptes
-What is mapped into system space, as !sysptes 4.""")
-Printer("verifier", "pinion_print_verifier", "nothing", """pinion verifier
-The verifier's settings, what it has counted, and the MDLs that are alive, as !verifier 3.""")
+Printer("mdl", "pinion_print_mdl", "address", """One MDL: its fields, its pages, its chain, and who did what to it.
+Usage: pinion mdl ADDRESS""")
+Printer("irp", "pinion_print_irp", "address", """One IRP and its stack locations, as !irp.
+Usage: pinion irp ADDRESS""")
+Printer("dma", "pinion_print_adapter", "perhaps an address", """One DMA adapter with what is out, as !dma; without an address, all adapters.
+Usage: pinion dma [ADDRESS]""")
+Printer("lockedpages", "pinion_print_locked_pages", "nothing", """Locked pages by process, and the MDLs that lock them.""")
+Printer("sysptes", "pinion_print_system_ptes", "nothing", """What is mapped into system space, as !sysptes 4.""")
+Printer("verifier", "pinion_print_verifier", "nothing", """Settings, what was counted, and the MDLs that are alive, as !verifier 3.""")

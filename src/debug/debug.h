@@ -7,7 +7,8 @@
  *   busy       a lock that was not to be had in a moment; what it guards is left out, and the printer says so
  *   place      an address in the code, printed by name
  *
- * A printer takes no memory, and no lock while it prints. Tables are cut at a number of rows, and say how many more there are.
+ * A printer takes no lock while it prints, and no memory but for finding names, which is left to a debugger where one looks on. Tables
+ * are cut at a number of rows, and say how many more there are.
  */
 #ifndef PINION_DEBUG_IMPL_H
 #define PINION_DEBUG_IMPL_H

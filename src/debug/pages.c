@@ -7,8 +7,6 @@
 
 /* ---- locked pages ---- */
 
-enum { MOST_SPACES = MM_MAX_SPACES };
-
 static void print_spaces(const struct mm_locked_space *spaces, size_t n, int64_t all)
 {
     int64_t rest = all;
@@ -52,11 +50,11 @@ static void print_lockers(struct machine *machine)
 void pinion_print_locked_pages(void)
 {
     struct machine *machine = debug_begin();
-    struct mm_locked_space spaces[MOST_SPACES];
+    struct mm_locked_space spaces[MM_MAX_SPACES];
     int64_t sums[KE_SUMS];
     size_t n;
 
-    if (machine != NULL && (!ke_sums(sums) || !mm_list_locked(machine, spaces, MOST_SPACES, &n))) {
+    if (machine != NULL && (!ke_sums(sums) || !mm_list_locked(machine, spaces, MM_MAX_SPACES, &n))) {
         ke_print("The machine is busy: its locked pages cannot be counted.\n");
     } else if (machine != NULL) {
         ke_print("%lld page locks are held\n", (long long)sums[KE_LOCKED_PAGES]);

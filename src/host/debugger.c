@@ -6,6 +6,7 @@
 
 #include "host/host.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,8 @@ void host_write_error(const char *text, size_t bytes)
     while (bytes > 0) {
         const ssize_t n = write(STDERR_FILENO, text, bytes);
 
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n <= 0)
             return;
         text += n;

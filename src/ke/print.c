@@ -83,9 +83,10 @@ void ke_printer_enter(void)
         host_symbols_begin();
 }
 
+/* A printer that a debugger interrupted for another one is in none any more. */
 void ke_printer_leave(void)
 {
-    if (--out.depth == 0 && !out.bare)
+    if (out.depth != 0 && --out.depth == 0 && !out.bare)
         host_symbols_end();
 }
 
