@@ -34,24 +34,20 @@ enum pool_owner {
 };
 
 struct pool_block {
-    uint32_t bytes;                     /* as asked for */
-    ULONG    tag;
+    size_t      bytes;                  /* as asked for */
     const void *driver;                 /* whose code allocated it, NULL for the host program's */
-    bool     used;
-    uint8_t  owner;                     /* enum pool_owner */
+    ULONG       tag;
+    bool        used;
+    uint8_t     owner;                  /* enum pool_owner */
 };
 
-/* One page of small blocks (block_bytes != 0), or the pages of one large block. */
+/* One page of small blocks, or the pages of one large block. */
 struct pool_run {
     LIST_ENTRY        link;             /* small, with free blocks: in its class's list */
     uintptr_t         va;
     uint32_t          npages;
-    uint32_t          block_bytes;
+    uint32_t          block_bytes;      /* small: of each; 0: one large block */
     uint32_t          nblocks, nused, hint;
-    size_t            large_bytes;
-    ULONG             large_tag;
-    uint8_t           large_owner;      /* enum pool_owner */
-    const void       *large_driver;
     bool              executable;
     struct pool_block block[];
 };
@@ -167,6 +163,13 @@ static const void *account_of(const struct pool_request *request)
     return request->owner == POOL_OF_SYSTEM ? NULL : ke_self()->driver;
 }
 
+static void fill_in(struct pool_run *run, uint32_t i, const struct pool_request *request)
+{
+    run->nused++;
+    run->block[i] = (struct pool_block){
+        .bytes = request->bytes, .tag = request->tag, .used = true, .owner = (uint8_t)request->owner, .driver = account_of(request)};
+}
+
 static LIST_ENTRY *partial_list(struct pool *pool, uint32_t block_bytes, bool executable)
 {
     return &pool->partial[executable][block_bytes / GRANULE];
@@ -205,11 +208,9 @@ static uintptr_t allocate_small_locked(struct machine *machine, struct pool *poo
     if (run == NULL)
         return 0;
     i = free_block_locked(run);
-    run->block[i] = (struct pool_block){
-        .bytes = (uint32_t)request->bytes, .tag = request->tag, .used = true, .owner = (uint8_t)request->owner,
-        .driver = account_of(request)};
+    fill_in(run, i, request);
     run->hint = (i + 1) % run->nblocks;
-    if (++run->nused == run->nblocks)
+    if (run->nused == run->nblocks)
         RemoveEntryList(&run->link);
     return run->va + (uintptr_t)i * run->block_bytes;
 }
@@ -230,14 +231,11 @@ static void free_small_locked(struct machine *machine, struct pool *pool, struct
 static uintptr_t allocate_large_locked(struct machine *machine, struct pool *pool, const struct pool_request *request)
 {
     const size_t npages = span_bytes_to_pages(request->bytes);
-    struct pool_run *run = npages < pool->npages ? add_run_locked(machine, pool, (uint32_t)npages, 0, request->executable) : NULL;
+    struct pool_run *run = npages < pool->npages ? add_run_locked(machine, pool, (uint32_t)npages, 1, request->executable) : NULL;
 
     if (run == NULL)
         return 0;
-    run->large_bytes = request->bytes;
-    run->large_tag = request->tag;
-    run->large_owner = (uint8_t)request->owner;
-    run->large_driver = account_of(request);
+    fill_in(run, 0, request);
     return run->va;
 }
 
@@ -317,20 +315,13 @@ static bool find_locked(struct pool *pool, uintptr_t va, struct pool_run **run, 
     if (*run == NULL)
         return false;
     *index = (*run)->block_bytes == 0 ? 0 : (uint32_t)((va - (*run)->va) / (*run)->block_bytes);
-    return (*run)->block_bytes == 0 || (*index < (*run)->nblocks && (*run)->block[*index].used);
+    return *index < (*run)->nblocks && (*run)->block[*index].used;
 }
 
 static struct mm_pool_block describe(const struct pool_run *run, uint32_t i)
 {
-    if (run->block_bytes == 0)
-        return (struct mm_pool_block){.va = run->va, .bytes = run->large_bytes, .tag = run->large_tag};
     return (struct mm_pool_block){
         .va = run->va + (uintptr_t)i * run->block_bytes, .bytes = run->block[i].bytes, .tag = run->block[i].tag};
-}
-
-static enum pool_owner owner_of(const struct pool_run *run, uint32_t i)
-{
-    return (enum pool_owner)(run->block_bytes == 0 ? run->large_owner : run->block[i].owner);
 }
 
 bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *block)
@@ -353,11 +344,10 @@ bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *b
 /* Parameter 1 of bug check 0xC2. */
 enum { POOL_ALREADY_FREE = 0x07, POOL_WRONG_TAG = 0x0A, POOL_BAD_ADDRESS = 0x46 };
 
-static void require_freeable_locked(const struct pool *pool, const struct pool_run *run, uint32_t i, uintptr_t va, ULONG tag)
+static void require_freeable(const struct pool_run *run, uint32_t i, uintptr_t va, ULONG tag)
 {
     const struct mm_pool_block block = describe(run, i);
 
-    (void)pool;
     if (block.va != va)
         ke_bug_check(BAD_POOL_CALLER, POOL_BAD_ADDRESS, va, 0, 0);
     if (tag != 0 && tag != block.tag)
@@ -375,8 +365,8 @@ static void free_block(struct machine *machine, uintptr_t va, ULONG tag)
     host_mutex_lock(&pool->lock);
     if (!find_locked(pool, va, &run, &i))
         ke_bug_check(BAD_POOL_CALLER, POOL_ALREADY_FREE, 0, 0, va);
-    require_freeable_locked(pool, run, i, va, tag);
-    if (owner_of(run, i) == POOL_OF_MDL)
+    require_freeable(run, i, va, tag);
+    if (run->block[i].owner == POOL_OF_MDL)
         ke_count(KE_MDLS_FREED, 1);
     if (run->block_bytes == 0)
         remove_run_locked(machine, pool, run);
@@ -517,11 +507,10 @@ static void count_block(struct tag_count *counts, const struct mm_pool_block *bl
 
 static void count_run(struct tag_count *counts, const struct pool_run *run)
 {
-    for (uint32_t i = 0; i < (run->block_bytes == 0 ? 1 : run->nblocks); i++) {
-        const bool used = run->block_bytes == 0 || run->block[i].used;
+    for (uint32_t i = 0; i < run->nblocks; i++) {
         const struct mm_pool_block block = describe(run, i);
 
-        if (used && owner_of(run, i) == POOL_OF_DRIVER)
+        if (run->block[i].used && run->block[i].owner == POOL_OF_DRIVER)
             count_block(counts, &block);
     }
 }
@@ -562,11 +551,8 @@ static uint64_t count_of_driver(const struct pool *pool, const void *driver)
 
         if (run == NULL)
             continue;
-        if (run->block_bytes == 0)
-            count += run->large_driver == driver;
-        else
-            for (uint32_t i = 0; i < run->nblocks; i++)
-                count += run->block[i].used && run->block[i].driver == driver;
+        for (uint32_t i = 0; i < run->nblocks; i++)
+            count += run->block[i].used && run->block[i].driver == driver;
         page += run->npages - 1;
     }
     return count;
@@ -618,7 +604,7 @@ static void close_pool(struct pool *pool)
 
         if (run == NULL)
             continue;
-        pool->live -= run->block_bytes == 0 ? 1 : run->nused;
+        pool->live -= run->nused;
         page += run->npages - 1;
         free(run);
     }
