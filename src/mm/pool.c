@@ -9,7 +9,7 @@
  * the pool belongs to drivers, and an overrun harms only their data.
  */
 
-#include "mm/state.h"
+#include "mm/pool.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,16 +21,6 @@ enum {
     MOST_BLOCKS  = SPAN_PAGE_SIZE / GRANULE,
     NCLASSES     = SMALL_MAX / GRANULE + 1,
     CACHE_LINE   = 64,
-    PAGED_BIT    = 1,
-    MODIFIERS    = 0x4 | 0x2,           /* cache aligned, must succeed */
-    RAISE_BIT    = 0x10,
-};
-
-/* Who takes account of a block: the leak report of the pool speaks of drivers' blocks alone. */
-enum pool_owner {
-    POOL_OF_DRIVER,
-    POOL_OF_MDL,                        /* counts as a live MDL */
-    POOL_OF_SYSTEM,                     /* a floor above allocated it for itself, and says so when it is left */
 };
 
 struct pool_block {
@@ -149,14 +139,6 @@ static void remove_run_locked(struct machine *machine, struct pool *pool, struct
 
 /* ---- small blocks ---- */
 
-/* What one call asks for. */
-struct pool_request {
-    bool            paged, cache_aligned, executable;
-    enum pool_owner owner;
-    size_t          bytes;
-    ULONG           tag;
-};
-
 /* The driver to whose account the block is put; none's for what the system keeps. */
 static const void *account_of(const struct pool_request *request)
 {
@@ -239,7 +221,7 @@ static uintptr_t allocate_large_locked(struct machine *machine, struct pool *poo
     return run->va;
 }
 
-static void *allocate(struct machine *machine, const struct pool_request *request)
+void *mm_pool_take(struct machine *machine, const struct pool_request *request)
 {
     struct pool *pool = request->paged ? &machine->mm->pool->paged : &machine->mm->pool->nonpaged;
     const size_t granule = request->cache_aligned ? CACHE_LINE : GRANULE;
@@ -260,30 +242,21 @@ static void *allocate(struct machine *machine, const struct pool_request *reques
 void *mm_pool_allocate_mdl(struct machine *machine, size_t bytes)
 {
     const struct pool_request request = {.bytes = bytes, .tag = 0x206C644D /* 'Mdl ' */, .owner = POOL_OF_MDL};
-    void *block = allocate(machine, &request);
+    void *block = mm_pool_take(machine, &request);
 
     if (block != NULL)
         ke_count(KE_MDLS_MADE, 1);
     return block;
 }
 
-static struct pool_request request_of_type(POOL_TYPE type, size_t bytes, ULONG tag)
-{
-    const ULONG bits = (ULONG)type;
-
-    return (struct pool_request){
-        .paged = bits & PAGED_BIT, .cache_aligned = bits & MODIFIERS & 0x4,
-        .executable = (bits & (PAGED_BIT | NonPagedPoolNx)) == 0, .bytes = bytes, .tag = tag};
-}
-
 static void *allocate_for_floor(struct machine *machine, const struct pool_request *request)
 {
-    return ke_internal_fails() ? NULL : allocate(machine, request);
+    return ke_internal_fails() ? NULL : mm_pool_take(machine, request);
 }
 
 void *mm_pool_allocate(struct machine *machine, POOL_TYPE type, size_t bytes, ULONG tag)
 {
-    struct pool_request request = request_of_type(type, bytes, tag);
+    struct pool_request request = mm_pool_request_of_type(type, bytes, tag);
 
     request.owner = POOL_OF_SYSTEM;
     return allocate_for_floor(machine, &request);
@@ -291,7 +264,7 @@ void *mm_pool_allocate(struct machine *machine, POOL_TYPE type, size_t bytes, UL
 
 void *mm_pool_allocate_for_driver(struct machine *machine, POOL_TYPE type, size_t bytes, ULONG tag)
 {
-    const struct pool_request request = request_of_type(type, bytes, tag);
+    const struct pool_request request = mm_pool_request_of_type(type, bytes, tag);
 
     return allocate_for_floor(machine, &request);
 }
@@ -354,7 +327,7 @@ static void require_freeable(const struct pool_run *run, uint32_t i, uintptr_t v
         ke_bug_check(BAD_POOL_CALLER, POOL_WRONG_TAG, va, block.tag, tag);
 }
 
-static void free_block(struct machine *machine, uintptr_t va, ULONG tag)
+void mm_pool_give(struct machine *machine, uintptr_t va, ULONG tag)
 {
     struct pool *pool = pool_of(machine, va);
     struct pool_run *run;
@@ -378,110 +351,7 @@ static void free_block(struct machine *machine, uintptr_t va, ULONG tag)
 
 void mm_pool_free(struct machine *machine, void *va)
 {
-    free_block(machine, (uintptr_t)va, 0);
-}
-
-/* ---- the routines ---- */
-
-static PVOID allocate_by_type(struct ke_site site, enum ke_fallible routine, POOL_TYPE type, SIZE_T bytes, ULONG tag)
-{
-    struct machine *machine = ke_machine();
-    const ULONG bits = (ULONG)type;
-    const struct pool_request request = request_of_type(type, bytes, tag);
-    void *block = NULL;
-
-    if (machine->hooks.pool_allocate_check != NULL)
-        machine->hooks.pool_allocate_check(site, bits, bytes, tag);
-    if (!ke_fails(routine))
-        block = allocate(machine, &request);
-    if (block == NULL && (bits & RAISE_BIT))
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip);
-    return block;
-}
-
-PVOID ExAllocatePoolWithTag(POOL_TYPE PoolType, SIZE_T NumberOfBytes, ULONG Tag)
-{
-    return allocate_by_type(KE_SITE, KE_FALLIBLE_ExAllocatePoolWithTag, PoolType, NumberOfBytes, Tag);
-}
-
-PVOID ExAllocatePool(POOL_TYPE PoolType, SIZE_T NumberOfBytes)
-{
-    const ULONG no_tag = 0x656E6F4E;    /* 'None', as Windows marks it */
-
-    return allocate_by_type(KE_SITE, KE_FALLIBLE_ExAllocatePool, PoolType, NumberOfBytes, no_tag);
-}
-
-/* Exactly one kind of pool, and no flag that is not documented. */
-static bool are_flags_valid(POOL_FLAGS flags)
-{
-    const POOL_FLAGS kinds = POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED;
-    const POOL_FLAGS known = kinds | POOL_FLAG_USE_QUOTA | POOL_FLAG_UNINITIALIZED | POOL_FLAG_SESSION
-        | POOL_FLAG_CACHE_ALIGNED | POOL_FLAG_RAISE_ON_FAILURE | POOL_FLAG_SPECIAL_POOL;
-    const POOL_FLAGS kind = flags & kinds;
-
-    return kind != 0 && (kind & (kind - 1)) == 0 && (flags & UINT32_MAX & ~known) == 0;
-}
-
-static PVOID allocate_by_flags(struct ke_site site, enum ke_fallible routine, POOL_FLAGS flags, SIZE_T bytes, ULONG tag)
-{
-    struct machine *machine = ke_machine();
-    const struct pool_request request = {
-        .paged = flags & POOL_FLAG_PAGED, .cache_aligned = flags & POOL_FLAG_CACHE_ALIGNED,
-        .executable = flags & POOL_FLAG_NON_PAGED_EXECUTE, .bytes = bytes, .tag = tag};
-    const ULONG type = request.paged ? PagedPool : request.executable ? NonPagedPool : NonPagedPoolNx;
-    const bool valid = tag != 0 && are_flags_valid(flags);
-    void *block = NULL;
-
-    if (valid && machine->hooks.pool_allocate_check != NULL)
-        machine->hooks.pool_allocate_check(site, type, bytes, tag);
-    if (valid && !ke_fails(routine))
-        block = allocate(machine, &request);
-    if (block == NULL && (flags & POOL_FLAG_RAISE_ON_FAILURE))
-        ke_raise(STATUS_INSUFFICIENT_RESOURCES, site.ip);
-    if (block != NULL && !(flags & POOL_FLAG_UNINITIALIZED))
-        memset(block, 0, bytes);
-    return block;
-}
-
-PVOID ExAllocatePool2(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag)
-{
-    return allocate_by_flags(KE_SITE, KE_FALLIBLE_ExAllocatePool2, Flags, NumberOfBytes, Tag);
-}
-
-/* An extended parameter that is not marked optional and means nothing here makes the call fail, as its page says. */
-PVOID ExAllocatePool3(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag, PCPOOL_EXTENDED_PARAMETER ExtendedParameters,
-                      ULONG ExtendedParametersCount)
-{
-    for (ULONG i = 0; i < ExtendedParametersCount; i++)
-        if (!ExtendedParameters[i].Optional && ExtendedParameters[i].Type != PoolExtendedParameterPriority)
-            return NULL;
-    return allocate_by_flags(KE_SITE, KE_FALLIBLE_ExAllocatePool3, Flags, NumberOfBytes, Tag);
-}
-
-static void free_pool(struct ke_site site, PVOID va, ULONG tag)
-{
-    struct machine *machine = ke_machine();
-
-    if (machine->hooks.pool_free_check != NULL)
-        machine->hooks.pool_free_check(site, va, tag);
-    free_block(machine, (uintptr_t)va, tag);
-}
-
-VOID ExFreePool(PVOID P)
-{
-    free_pool(KE_SITE, P, 0);
-}
-
-VOID ExFreePoolWithTag(PVOID P, ULONG Tag)
-{
-    free_pool(KE_SITE, P, Tag);
-}
-
-VOID ExFreePool2(PVOID P, ULONG Tag, PCPOOL_EXTENDED_PARAMETER ExtendedParameters, ULONG ExtendedParametersCount)
-{
-    UNREFERENCED_PARAMETER(ExtendedParameters);
-    UNREFERENCED_PARAMETER(ExtendedParametersCount);
-    free_pool(KE_SITE, P, Tag);
+    mm_pool_give(machine, (uintptr_t)va, 0);
 }
 
 /* ---- what was never freed ---- */
