@@ -38,6 +38,31 @@ struct ke_dma_call {
     bool         list;                  /* by a routine that makes a list, and that may go on in chained MDLs */
 };
 
+/* A block of pool. Its call stacks are what the hook pool_remember gave; NULL: unknown, or not freed yet. */
+struct ke_pool_block {
+    uintptr_t   va;
+    size_t      bytes;                  /* as asked for */
+    ULONG       tag;
+    const void *allocated, *freed;
+};
+
+/* An access beside a block of special pool, or to one that was freed. */
+struct ke_pool_fault {
+    struct ke_site       site;
+    uintptr_t            va;
+    bool                 write;
+    bool                 freed;
+    struct ke_pool_block block;
+};
+
+/* Somebody wrote beside a block; found when it was freed. */
+struct ke_pool_damage {
+    struct ke_pool_block block;
+    uintptr_t            va;            /* the first byte that has changed */
+    bool                 special;       /* in special pool */
+    bool                 one_bit;       /* nothing else has changed than one bit */
+};
+
 struct ke_hooks {
     void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */
 
@@ -90,6 +115,9 @@ struct ke_hooks {
     /* pool: irql rules; `pool` is a POOL_TYPE with its modifier bits */
     void (*pool_allocate_check)(struct ke_site site, ULONG pool, SIZE_T bytes, ULONG tag);
     void (*pool_free_check)(struct ke_site site, PVOID va, ULONG tag);
+    const void *(*pool_remember)(struct ke_site site);          /* a call stack, for later */
+    void (*pool_damaged)(struct ke_site site, const struct ke_pool_damage *damage);
+    void (*pool_fault)(const struct ke_pool_fault *fault);
 
     /* io */
     void (*irp_call_check)(struct ke_site site, PDEVICE_OBJECT device, PIRP irp);

@@ -42,6 +42,7 @@ enum ke_windows {
 
 /* Driver Verifier's flags that Pinion knows so far. */
 enum ke_verifier_flags {
+    KE_VERIFIER_SPECIAL_POOL   = 0x00000001,
     KE_VERIFIER_FORCE_IRQL     = 0x00000002,
     KE_VERIFIER_LOW_RESOURCES  = 0x00000004,
     KE_VERIFIER_POOL_TRACKING  = 0x00000008,
@@ -272,6 +273,10 @@ int64_t ke_patience_ns(void);
 void ke_printer_enter(void);
 void ke_printer_leave(void);
 void ke_printers_off(void);             /* a stop is told on stderr, wherever it arises */
+
+/* A pool tag as text. */
+enum { KE_TAG_TEXT = 5 };
+void ke_tag_text(ULONG tag, char text[KE_TAG_TEXT]);
 
 /* ---- faults.c: failures on demand ---- */
 

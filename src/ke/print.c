@@ -111,3 +111,13 @@ const char *pinion_print_to_debugger(int on)
     }
     return debugger_text;
 }
+
+void ke_tag_text(ULONG tag, char text[KE_TAG_TEXT])
+{
+    for (unsigned i = 0; i < 4; i++) {
+        const char c = (char)(tag >> (8 * i));
+
+        text[i] = c >= 0x20 && c < 0x7F ? c : '.';
+    }
+    text[4] = '\0';
+}

@@ -28,6 +28,8 @@ VOID MmBuildMdlForNonPagedPool(PMDLX MemoryDescriptorList)
 
     KE_HOOK(machine, mdl_build_check, mdl);
     resident = mm_translate_range(machine, start, npages, mdl_pfns(mdl));
+    if (resident < npages && mm_pool_page_behind(machine, start + resident * PAGE_SIZE, &mdl_pfns(mdl)[resident]))
+        resident++;
     if (resident < npages)
         ke_bug_check(MEMORY_MANAGEMENT, 0x1240, (uintptr_t)mdl, start + resident * PAGE_SIZE, 0);
     mdl->Process = NULL;

@@ -24,9 +24,10 @@ static PVOID allocate_by_type(struct ke_site site, enum ke_fallible routine, POO
 {
     struct machine *machine = ke_machine();
     const ULONG bits = (ULONG)type;
-    const struct pool_request request = mm_pool_request_of_type(type, bytes, tag);
+    struct pool_request request = mm_pool_request_of_type(type, bytes, tag);
     void *block = NULL;
 
+    request.site = site;
     if (machine->hooks.pool_allocate_check != NULL)
         machine->hooks.pool_allocate_check(site, bits, bytes, tag);
     if (!ke_fails(routine))
@@ -64,7 +65,7 @@ static PVOID allocate_by_flags(struct ke_site site, enum ke_fallible routine, PO
     struct machine *machine = ke_machine();
     const struct pool_request request = {
         .paged = flags & POOL_FLAG_PAGED, .cache_aligned = flags & POOL_FLAG_CACHE_ALIGNED,
-        .executable = flags & POOL_FLAG_NON_PAGED_EXECUTE, .bytes = bytes, .tag = tag};
+        .executable = flags & POOL_FLAG_NON_PAGED_EXECUTE, .bytes = bytes, .tag = tag, .site = site};
     const ULONG type = request.paged ? PagedPool : request.executable ? NonPagedPool : NonPagedPoolNx;
     const bool valid = tag != 0 && are_flags_valid(flags);
     void *block = NULL;
@@ -101,7 +102,7 @@ static void free_pool(struct ke_site site, PVOID va, ULONG tag)
 
     if (machine->hooks.pool_free_check != NULL)
         machine->hooks.pool_free_check(site, va, tag);
-    mm_pool_give(machine, (uintptr_t)va, tag);
+    mm_pool_give(machine, site, (uintptr_t)va, tag);
 }
 
 VOID ExFreePool(PVOID P)

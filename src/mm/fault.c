@@ -4,6 +4,7 @@
  *
  *     process memory, paged pool   trimmed: brought back, or bug check 0xD1 at DISPATCH_LEVEL and above
  *     process memory               guarded: STATUS_GUARD_PAGE_VIOLATION, once; else STATUS_ACCESS_VIOLATION
+ *     special pool                 freed, or beside a block: bug check 0xCC or 0xCD, 0xD5 or 0xD6 in a driver
  *     system space                 a store to a read-only mapping: bug check 0xBE; else 0x50. No handler sees these
  *     above all user addresses     bug check 0x50: MM_BAD_POINTER is there
  *     host memory                  STATUS_ACCESS_VIOLATION, or the host's own handler
@@ -83,8 +84,10 @@ static enum host_fault_verdict fault_in_space(struct mm_space *space, const stru
         return page_in(space, page, fault);
     if (permits(attributes, fault->access))
         return HOST_FAULT_RETRY;
-    if (space->kind != MM_KIND_PROCESS)
+    if (space->kind != MM_KIND_PROCESS) {
+        mm_pool_on_fault(&ke_the_machine, fault);
         stop_in_system_space(fault, attributes);
+    }
     require_low_irql(fault);
     if (used && (attributes & MM_GUARD) && spring_guard(space, page) == STATUS_GUARD_PAGE_VIOLATION)
         raise_in_driver(STATUS_GUARD_PAGE_VIOLATION, fault);

@@ -11,6 +11,7 @@ enum {
     SYSTEM_PTE_PAGES = 8 << 18,         /* 8 GiB */
     LEAST_PTE_PAGES  = 1 << 18,         /* 1 GiB: below it the machine does not boot */
     PAGED_POOL_PAGES = 1 << 18,         /* 1 GiB */
+    SPECIAL_POOL_PAGES = 1 << 18,       /* 1 GiB: the address of a freed block is not used again for 131,072 others */
 };
 
 PVOID MmBadPointer = MM_BAD_POINTER;
@@ -64,6 +65,8 @@ static int boot_memory(struct machine *machine)
         return error;
     mm->system_ptes = create_system_ptes(machine);
     mm->paged_pool = mm_space_create(machine, MM_KIND_PAGED_POOL, NULL, PAGED_POOL_PAGES);
+    if (machine->options.verifier & KE_VERIFIER_SPECIAL_POOL)
+        mm->special_pool = mm_space_create(machine, MM_KIND_SPECIAL_POOL, NULL, SPECIAL_POOL_PAGES);
     mm->initial_process = mm_process_new(machine, "initial");
     if (mm->system_ptes == NULL || mm->paged_pool == NULL || mm->initial_process == NULL)
         return -ENOMEM;

@@ -47,8 +47,8 @@ enum mm_frame_state {
  */
 struct mm_frame {
     _Atomic uint32_t pins;
-    uint32_t         owner_page;        /* SPACE: index of the page in its space. CONTIGUOUS: pages of the block, in its first frame */
-    uint8_t          owner_space;       /* SPACE: the space's id */
+    uint32_t         owner_page;        /* SPACE, and special pool: index of the page in its space. CONTIGUOUS: pages of the block, in its first frame */
+    uint8_t          owner_space;       /* SPACE, and special pool: the space's id */
     uint8_t          dirty;             /* may hold bytes that are not zero */
     uint8_t          cache;             /* MEMORY_CACHING_TYPE + 1; 0: none yet */
     uint8_t          executable : 1;    /* may be executed in the RAM window, where a fetch of an instruction finds out that it is */
@@ -122,7 +122,7 @@ size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_
 
 /* ---- translate.c: what an address is ---- */
 
-enum mm_kind { MM_KIND_HOST, MM_KIND_WINDOW, MM_KIND_SYSTEM_PTE, MM_KIND_PAGED_POOL, MM_KIND_PROCESS };
+enum mm_kind { MM_KIND_HOST, MM_KIND_WINDOW, MM_KIND_SYSTEM_PTE, MM_KIND_SPECIAL_POOL, MM_KIND_PAGED_POOL, MM_KIND_PROCESS };
 
 struct mm_space;
 
@@ -195,7 +195,7 @@ struct mm_space {
     uint32_t          npages;           /* (C) */
     PFN_NUMBER       *pfns;             /* (L) */
     _Atomic uint8_t  *attrs;            /* (A, L) enum mm_attribute */
-    _Atomic uint32_t *pins;             /* (A) counts beside the claims; NULL in the system-PTE area, where all pages are aliases */
+    _Atomic uint32_t *pins;             /* (A) counts beside the claims; NULL where all pages are aliases: system PTEs, special pool */
     atomic_bool       crowded;          /* (A) a count came near its limit once: no more claims, so that every lock looks at it */
     uint32_t         *region_of;        /* (L) index + 1 of the region, 0 for none */
     struct mm_region *regions;          /* (L) */
@@ -205,6 +205,12 @@ struct mm_space {
     struct host_mutex lock;
     struct mm_space  *next_ended;
 };
+
+/* Does it map other owners' frames and nothing else? */
+static inline bool mm_space_is_of_aliases(const struct mm_space *space)
+{
+    return space->kind == MM_KIND_SYSTEM_PTE || space->kind == MM_KIND_SPECIAL_POOL;
+}
 
 /* The page of an address in this space. */
 static inline uint32_t mm_space_page(const struct mm_space *space, uintptr_t va)
@@ -313,13 +319,17 @@ struct mm_space *mm_current_space(struct machine *machine);
 
 /* ---- pool.c ---- */
 
-/* What an address inside nonpaged pool belongs to; false when it is no allocated pool block. */
-struct mm_pool_block {
-    uintptr_t va;
-    size_t    bytes;                    /* as asked for */
-    ULONG     tag;
-};
-bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *block);
+/* The block of pool that an address lies in; false when it lies in none that is allocated. */
+bool mm_pool_find(struct machine *machine, uintptr_t va, struct ke_pool_block *block);
+
+/* The block of special pool that was freed last at this page. */
+bool mm_pool_find_freed(struct machine *machine, uintptr_t va, struct ke_pool_block *block);
+
+/*
+ * What an MDL gets for a page that is not there because it is the guard behind a block of special pool: a frame that holds
+ * nothing. A length beyond the block is a habit, and would have met somebody's memory in other pool. False: the page is none such.
+ */
+bool mm_pool_page_behind(struct machine *machine, uintptr_t va, PFN_NUMBER *pfn);
 
 /* Blocks that this driver's code allocated and nobody has freed. */
 uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver);
@@ -371,6 +381,7 @@ struct mm_state {
     struct mm_pool   *pool;
     struct mm_space  *system_ptes;
     struct mm_space  *paged_pool;
+    struct mm_space  *special_pool;     /* nonpaged blocks with a page of their own each; NULL without the verifier's flag */
     PEPROCESS         initial_process;
     _Atomic(struct mm_space *) spaces[MM_MAX_SPACES];
     struct mm_space  *ended;            /* empty ones, to be used again: another thread may be looking at one */

@@ -4,6 +4,9 @@
  *
  *     small (up to half a page)   a page cut into equal blocks, multiples of 16 bytes; no block crosses the page
  *     large                       whole pages, page aligned
+ *     special                     for drivers, with the verifier's flag: up to a page, at the end of a page of its own
+ *
+ *         | guard | filler .... block .. filler | guard |       an overrun meets the guard at once; filler is compared at the free
  *
  * What is known about a block (size as asked for, tag) stands in a `struct pool_run` outside the pool: every byte of
  * the pool belongs to drivers, and an overrun harms only their data.
@@ -21,28 +24,35 @@ enum {
     MOST_BLOCKS  = SPAN_PAGE_SIZE / GRANULE,
     NCLASSES     = SMALL_MAX / GRANULE + 1,
     CACHE_LINE   = 64,
+    MOST_SPECIAL = 8192,                /* each takes two of the host's mappings, of which there are 65,530 */
 };
 
 struct pool_block {
     size_t      bytes;                  /* as asked for */
     const void *driver;                 /* whose code allocated it, NULL for the host program's */
+    const void *allocated, *freed;      /* call stacks; NULL: the verifier is off */
     ULONG       tag;
     bool        used;
     uint8_t     owner;                  /* enum pool_owner */
 };
 
-/* One page of small blocks, or the pages of one large block. */
+/*
+ * One page of small blocks, or the pages of one large or special block. The run of a special block stays when the block is
+ * freed, so that a late access can be told, until its page is taken anew.
+ */
 struct pool_run {
     LIST_ENTRY        link;             /* small, with free blocks: in its class's list */
     uintptr_t         va;
     uint32_t          npages;
-    uint32_t          block_bytes;      /* small: of each; 0: one large block */
+    uint32_t          block_bytes;      /* small: of each; 0: one large or special block */
     uint32_t          nblocks, nused, hint;
+    uint32_t          off;              /* of the first block in the first page: 0, but for special ones */
     bool              executable;
+    bool              special;
     struct pool_block block[];
 };
 
-/* Key: (C) constant (L) under the lock. Invariant: run_of[i] != NULL exactly for pages that belong to a run. */
+/* Key: (C) constant (L) under the lock. Invariant: run_of[i] != NULL exactly for pages that belong to a run, or did to a special one. */
 struct pool {
     struct mm_space  *space;            /* (C) NULL: the RAM window */
     uintptr_t         base;             /* (C) */
@@ -50,20 +60,63 @@ struct pool {
     struct pool_run **run_of;           /* (L) one a page */
     LIST_ENTRY        partial[2][NCLASSES];     /* (L) runs with a free block; plain and executable, by block size */
     uint64_t          live;             /* (L) blocks allocated */
+    uint64_t          nfreed;           /* (L) runs of special blocks that were freed */
     struct host_mutex lock;
 };
 
 struct mm_pool {
     struct pool nonpaged;
-    struct pool paged;
+    struct pool paged;                  /* special blocks too: its pages have guards as they are */
+    struct pool special;                /* nonpaged; without room when the verifier does not ask for it */
+    _Atomic uint32_t nspecial;          /* blocks alive */
+    uint32_t         most_special;
+    uint32_t         behind;            /* a page of RAM that stands for guards in MDLs, + 1; under special's lock */
 };
 
 /* ---- supplies of pages ---- */
+
+/* A frame of nonpaged pool, seen at an address with guards around it. */
+static uintptr_t take_special_page(struct machine *machine, struct mm_space *space, bool executable)
+{
+    uintptr_t va;
+    uint32_t page;
+    PFN_NUMBER pfn;
+    const struct mm_map_request request = {
+        .pfns = &pfn, .npages = 1, .attributes = MM_READ | MM_WRITE | (executable ? MM_EXEC : 0)};
+
+    if (!mm_frames_take_whole(machine, 1, &page))
+        return 0;
+    mm_frames_mark(machine, page, 1, MM_FRAME_POOL);
+    pfn = mm_pfn_of_page(machine, page);
+    if (!NT_SUCCESS(mm_space_map(machine, space, &request, &va))) {
+        mm_frames_give(machine, page, 1);
+        return 0;
+    }
+    mm_frame(machine, page)->owner_space = space->id;
+    mm_frame(machine, page)->owner_page = mm_space_page(space, va);
+    return va;
+}
+
+static void give_special_page(struct machine *machine, struct mm_space *space, uintptr_t va)
+{
+    uint32_t page;
+
+    VERIFY(mm_page_of_pfn(machine, space->pfns[mm_space_page(space, va)], &page));
+    mm_space_unmap(machine, space, va);
+    mm_frames_give_unpinned(machine, page, 1);
+}
+
+static bool is_special(const struct pool *pool)
+{
+    return pool->space != NULL && pool->space->kind == MM_KIND_SPECIAL_POOL;
+}
 
 static uintptr_t take_pages(struct machine *machine, const struct pool *pool, uint32_t npages, bool executable)
 {
     uint32_t first;
 
+    if (is_special(pool))
+        return take_special_page(machine, pool->space, executable);
     if (pool->space != NULL)
         return mm_space_allocate(machine, pool->space, npages, MM_READ | MM_WRITE);
     if (!mm_frames_take_whole(machine, npages, &first))
@@ -90,6 +143,10 @@ static void give_pages(struct machine *machine, const struct pool *pool, uintptr
 {
     uint32_t first;
 
+    if (is_special(pool)) {
+        give_special_page(machine, pool->space, va);
+        return;
+    }
     if (pool->space != NULL) {
         require_unpinned(machine, pool->space, va, npages);
         VERIFY(mm_space_free(machine, pool->space, va));
@@ -112,6 +169,17 @@ static void set_run_locked(struct pool *pool, const struct pool_run *run, struct
         pool->run_of[page_index(pool, run->va) + i] = value;
 }
 
+/* The pages of a new run may have been special blocks, of which no more is told then. */
+static void forget_freed_locked(struct pool *pool, const struct pool_run *run)
+{
+    for (uint32_t i = 0; i < run->npages && pool->nfreed != 0; i++) {
+        struct pool_run *freed = pool->run_of[page_index(pool, run->va) + i];
+
+        pool->nfreed -= freed != NULL;
+        free(freed);
+    }
+}
+
 static struct pool_run *add_run_locked(struct machine *machine, struct pool *pool, uint32_t npages, uint32_t nblocks, bool executable)
 {
     struct pool_run *run = ke_internal_fails() ? NULL : calloc(1, sizeof(*run) + nblocks * sizeof(run->block[0]));
@@ -126,18 +194,23 @@ static struct pool_run *add_run_locked(struct machine *machine, struct pool *poo
     run->npages = npages;
     run->nblocks = nblocks;
     run->executable = executable;
+    forget_freed_locked(pool, run);
     set_run_locked(pool, run, run);
     return run;
 }
 
 static void remove_run_locked(struct machine *machine, struct pool *pool, struct pool_run *run)
 {
-    set_run_locked(pool, run, NULL);
     give_pages(machine, pool, run->va, run->npages);
+    if (run->special) {
+        pool->nfreed++;
+        return;
+    }
+    set_run_locked(pool, run, NULL);
     free(run);
 }
 
-/* ---- small blocks ---- */
+/* ---- blocks ---- */
 
 /* The driver to whose account the block is put; none's for what the system keeps. */
 static const void *account_of(const struct pool_request *request)
@@ -145,12 +218,30 @@ static const void *account_of(const struct pool_request *request)
     return request->owner == POOL_OF_SYSTEM ? NULL : ke_self()->driver;
 }
 
-static void fill_in(struct pool_run *run, uint32_t i, const struct pool_request *request)
+static const void *remember(const struct machine *machine, struct ke_site site)
+{
+    return machine->hooks.pool_remember == NULL ? NULL : machine->hooks.pool_remember(site);
+}
+
+static void fill_in(const struct machine *machine, struct pool_run *run, uint32_t i, const struct pool_request *request)
 {
     run->nused++;
     run->block[i] = (struct pool_block){
-        .bytes = request->bytes, .tag = request->tag, .used = true, .owner = (uint8_t)request->owner, .driver = account_of(request)};
+        .bytes = request->bytes, .tag = request->tag, .used = true, .owner = (uint8_t)request->owner, .driver = account_of(request),
+        .allocated = remember(machine, request->site)};
 }
+
+static struct ke_pool_block describe(const struct pool_run *run, uint32_t i)
+{
+    const struct pool_block *block = &run->block[i];
+
+    return (struct ke_pool_block){
+        .va = run->va + run->off + (uintptr_t)i * run->block_bytes, .bytes = block->bytes, .tag = block->tag,
+        .allocated = block->allocated, .freed = block->freed};
+}
+
+/* ---- small blocks ---- */
+
 
 static LIST_ENTRY *partial_list(struct pool *pool, uint32_t block_bytes, bool executable)
 {
@@ -190,7 +281,7 @@ static uintptr_t allocate_small_locked(struct machine *machine, struct pool *poo
     if (run == NULL)
         return 0;
     i = free_block_locked(run);
-    fill_in(run, i, request);
+    fill_in(machine, run, i, request);
     run->hint = (i + 1) % run->nblocks;
     if (run->nused == run->nblocks)
         RemoveEntryList(&run->link);
@@ -208,7 +299,7 @@ static void free_small_locked(struct machine *machine, struct pool *pool, struct
     remove_run_locked(machine, pool, run);
 }
 
-/* ---- allocate ---- */
+/* ---- large blocks ---- */
 
 static uintptr_t allocate_large_locked(struct machine *machine, struct pool *pool, const struct pool_request *request)
 {
@@ -217,9 +308,93 @@ static uintptr_t allocate_large_locked(struct machine *machine, struct pool *poo
 
     if (run == NULL)
         return 0;
-    fill_in(run, 0, request);
+    fill_in(machine, run, 0, request);
     return run->va;
 }
+
+/* ---- special blocks ---- */
+
+/* Different from page to page: what is copied from one block to another does not look whole. */
+static uint8_t filler_of(const struct pool_run *run)
+{
+    return (uint8_t)((run->va >> SPAN_PAGE_SHIFT) * 37 | 1);
+}
+
+static void fill_around(const struct pool_run *run)
+{
+    const struct ke_pool_block block = describe(run, 0);
+    const uintptr_t behind = block.va + block.bytes;
+
+    memset((void *)run->va, filler_of(run), run->off);
+    memset((void *)behind, filler_of(run), run->va + SPAN_PAGE_SIZE - behind);
+}
+
+/* The first byte of [from, to) that is not filler; `to` when all are. */
+static uintptr_t find_damage(const struct pool_run *run, uintptr_t from, uintptr_t to)
+{
+    while (from < to && *(const uint8_t *)from == filler_of(run))
+        from++;
+    return from;
+}
+
+/* Is all of [va + 1, to) whole, and at va one bit wrong? */
+static bool is_one_bit(const struct pool_run *run, uintptr_t va, uintptr_t to)
+{
+    return __builtin_popcount(*(const uint8_t *)va ^ filler_of(run)) == 1 && find_damage(run, va + 1, to) == to;
+}
+
+static bool is_damaged(const struct pool_run *run, struct ke_pool_damage *damage)
+{
+    const struct ke_pool_block block = describe(run, 0);
+    const uintptr_t end = run->va + SPAN_PAGE_SIZE;
+    uintptr_t to = block.va, va = find_damage(run, run->va, to);
+
+    if (va == to) {
+        to = end;
+        va = find_damage(run, block.va + block.bytes, to);
+    }
+    if (va == end)
+        return false;
+    *damage = (struct ke_pool_damage){.block = block, .va = va, .special = true, .one_bit = is_one_bit(run, va, to)};
+    return true;
+}
+
+static uintptr_t allocate_special_locked(struct machine *machine, struct pool *pool, const struct pool_request *request, size_t granule)
+{
+    const size_t bytes = request->bytes == 0 ? 1 : request->bytes;
+    struct pool_run *run = add_run_locked(machine, pool, 1, 1, request->executable);
+
+    if (run == NULL)
+        return 0;
+    run->special = true;
+    run->off = (uint32_t)((SPAN_PAGE_SIZE - bytes) / granule * granule);
+    fill_in(machine, run, 0, request);
+    fill_around(run);
+    pool->live++;
+    return run->va + run->off;
+}
+
+/* Only what a driver frees, and as long as there is room; 0: ordinary pool will do. */
+static uintptr_t take_special(struct machine *machine, const struct pool_request *request, size_t granule)
+{
+    struct mm_pool *pools = machine->mm->pool;
+    struct pool *pool = request->paged ? &pools->paged : &pools->special;
+    uintptr_t va = 0;
+
+    if (!(machine->options.verifier & KE_VERIFIER_SPECIAL_POOL) || request->owner == POOL_OF_SYSTEM
+        || request->bytes > SPAN_PAGE_SIZE || pool->run_of == NULL)
+        return 0;
+    if (atomic_fetch_add(&pools->nspecial, 1) < pools->most_special) {
+        host_mutex_lock(&pool->lock);
+        va = allocate_special_locked(machine, pool, request, granule);
+        host_mutex_unlock(&pool->lock);
+    }
+    if (va == 0)
+        atomic_fetch_sub(&pools->nspecial, 1);
+    return va;
+}
+
+/* ---- allocate ---- */
 
 void *mm_pool_take(struct machine *machine, const struct pool_request *request)
 {
@@ -227,8 +402,10 @@ void *mm_pool_take(struct machine *machine, const struct pool_request *request)
     const size_t granule = request->cache_aligned ? CACHE_LINE : GRANULE;
     const size_t bytes = request->bytes == 0 ? 1 : request->bytes;
     const size_t rounded = bytes > SMALL_MAX ? bytes : (bytes + granule - 1) / granule * granule;
-    uintptr_t va;
+    uintptr_t va = take_special(machine, request, granule);
 
+    if (va != 0)
+        return (void *)va;
     host_mutex_lock(&pool->lock);
     if (rounded <= SMALL_MAX)
         va = allocate_small_locked(machine, pool, (uint32_t)rounded, request);
@@ -241,7 +418,7 @@ void *mm_pool_take(struct machine *machine, const struct pool_request *request)
 
 void *mm_pool_allocate_mdl(struct machine *machine, size_t bytes)
 {
-    const struct pool_request request = {.bytes = bytes, .tag = 0x206C644D /* 'Mdl ' */, .owner = POOL_OF_MDL};
+    const struct pool_request request = {.bytes = bytes, .tag = 0x206C644D /* 'Mdl ' */, .owner = POOL_OF_MDL, .site = KE_SITE};
     void *block = mm_pool_take(machine, &request);
 
     if (block != NULL)
@@ -264,21 +441,28 @@ void *mm_pool_allocate(struct machine *machine, POOL_TYPE type, size_t bytes, UL
 
 void *mm_pool_allocate_for_driver(struct machine *machine, POOL_TYPE type, size_t bytes, ULONG tag)
 {
-    const struct pool_request request = mm_pool_request_of_type(type, bytes, tag);
+    struct pool_request request = mm_pool_request_of_type(type, bytes, tag);
 
+    request.site = KE_SITE;
     return allocate_for_floor(machine, &request);
 }
 
 /* ---- find and free ---- */
 
+static bool lies_in(const struct pool *pool, uintptr_t va)
+{
+    return va - pool->base < pool->npages * SPAN_PAGE_SIZE;
+}
+
 static struct pool *pool_of(struct machine *machine, uintptr_t va)
 {
     struct mm_pool *pools = machine->mm->pool;
-    uint32_t page;
 
-    if (mm_window_page(machine, va, &page))
+    if (lies_in(&pools->nonpaged, va))
         return &pools->nonpaged;
-    return va - pools->paged.base < pools->paged.npages * SPAN_PAGE_SIZE ? &pools->paged : NULL;
+    if (lies_in(&pools->special, va))
+        return &pools->special;
+    return lies_in(&pools->paged, va) ? &pools->paged : NULL;
 }
 
 /* The run and the number of the block that va lies in; false where no allocated block is. */
@@ -291,13 +475,7 @@ static bool find_locked(struct pool *pool, uintptr_t va, struct pool_run **run, 
     return *index < (*run)->nblocks && (*run)->block[*index].used;
 }
 
-static struct mm_pool_block describe(const struct pool_run *run, uint32_t i)
-{
-    return (struct mm_pool_block){
-        .va = run->va + (uintptr_t)i * run->block_bytes, .bytes = run->block[i].bytes, .tag = run->block[i].tag};
-}
-
-bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *block)
+bool mm_pool_find(struct machine *machine, uintptr_t va, struct ke_pool_block *block)
 {
     struct pool *pool = pool_of(machine, va);
     struct pool_run *run;
@@ -314,20 +492,71 @@ bool mm_pool_find(struct machine *machine, uintptr_t va, struct mm_pool_block *b
     return found;
 }
 
+bool mm_pool_find_freed(struct machine *machine, uintptr_t va, struct ke_pool_block *block)
+{
+    struct pool *pool = pool_of(machine, va);
+    const struct pool_run *run;
+    bool found;
+
+    if (pool == NULL)
+        return false;
+    host_mutex_lock(&pool->lock);
+    run = pool->run_of[page_index(pool, va)];
+    found = run != NULL && run->special && !run->block[0].used;
+    if (found)
+        *block = describe(run, 0);
+    host_mutex_unlock(&pool->lock);
+    return found;
+}
+
 /* Parameter 1 of bug check 0xC2. */
 enum { POOL_ALREADY_FREE = 0x07, POOL_WRONG_TAG = 0x0A, POOL_BAD_ADDRESS = 0x46 };
 
-static void require_freeable(const struct pool_run *run, uint32_t i, uintptr_t va, ULONG tag)
+/* The report asks the pool: it is to be unlocked by then. */
+static void require_freeable_locked(struct pool *pool, uintptr_t va, ULONG tag, struct pool_run **run, uint32_t *i)
 {
-    const struct mm_pool_block block = describe(run, i);
+    const bool found = find_locked(pool, va, run, i);
+    const struct ke_pool_block block = found ? describe(*run, *i) : (struct ke_pool_block){0};
 
+    if (found && block.va == va && (tag == 0 || tag == block.tag))
+        return;
+    host_mutex_unlock(&pool->lock);
+    if (!found)
+        ke_bug_check(BAD_POOL_CALLER, POOL_ALREADY_FREE, 0, 0, va);
     if (block.va != va)
         ke_bug_check(BAD_POOL_CALLER, POOL_BAD_ADDRESS, va, 0, 0);
-    if (tag != 0 && tag != block.tag)
-        ke_bug_check(BAD_POOL_CALLER, POOL_WRONG_TAG, va, block.tag, tag);
+    ke_bug_check(BAD_POOL_CALLER, POOL_WRONG_TAG, va, block.tag, tag);
 }
 
-void mm_pool_give(struct machine *machine, uintptr_t va, ULONG tag)
+static void require_undamaged_locked(const struct machine *machine, struct pool *pool, const struct pool_run *run, struct ke_site site)
+{
+    struct ke_pool_damage damage;
+
+    if (!run->special || !is_damaged(run, &damage))
+        return;
+    host_mutex_unlock(&pool->lock);
+    machine->hooks.pool_damaged(site, &damage);
+}
+
+static void release_locked(struct machine *machine, struct pool *pool, struct pool_run *run, uint32_t i, struct ke_site site)
+{
+    pool->live--;
+    if (run->block[i].owner == POOL_OF_MDL)
+        ke_count(KE_MDLS_FREED, 1);
+    if (run->block_bytes != 0) {
+        free_small_locked(machine, pool, run, i);
+        return;
+    }
+    if (run->special) {
+        atomic_fetch_sub(&machine->mm->pool->nspecial, 1);
+        run->block[i].freed = remember(machine, site);
+        run->block[i].used = false;
+        run->nused = 0;
+    }
+    remove_run_locked(machine, pool, run);
+}
+
+void mm_pool_give(struct machine *machine, struct ke_site site, uintptr_t va, ULONG tag)
 {
     struct pool *pool = pool_of(machine, va);
     struct pool_run *run;
@@ -336,22 +565,78 @@ void mm_pool_give(struct machine *machine, uintptr_t va, ULONG tag)
     if (pool == NULL)
         ke_bug_check(BAD_POOL_CALLER, POOL_BAD_ADDRESS, va, 0, 0);
     host_mutex_lock(&pool->lock);
-    if (!find_locked(pool, va, &run, &i))
-        ke_bug_check(BAD_POOL_CALLER, POOL_ALREADY_FREE, 0, 0, va);
-    require_freeable(run, i, va, tag);
-    if (run->block[i].owner == POOL_OF_MDL)
-        ke_count(KE_MDLS_FREED, 1);
-    if (run->block_bytes == 0)
-        remove_run_locked(machine, pool, run);
-    else
-        free_small_locked(machine, pool, run, i);
-    pool->live--;
+    require_freeable_locked(pool, va, tag, &run, &i);
+    require_undamaged_locked(machine, pool, run, site);
+    release_locked(machine, pool, run, i, site);
     host_mutex_unlock(&pool->lock);
 }
 
 void mm_pool_free(struct machine *machine, void *va)
 {
-    mm_pool_give(machine, (uintptr_t)va, 0);
+    mm_pool_give(machine, KE_SITE, (uintptr_t)va, 0);
+}
+
+/* ---- accesses that special pool tells of ---- */
+
+bool mm_pool_page_behind(struct machine *machine, uintptr_t va, PFN_NUMBER *pfn)
+{
+    struct mm_pool *pools = machine->mm->pool;
+    struct pool *pool = &pools->special;
+    const size_t page = lies_in(pool, va) ? page_index(pool, va) : 0;
+    uint32_t frame;
+    bool guards;
+
+    host_mutex_lock(&pool->lock);
+    guards = page != 0 && pool->run_of[page] == NULL && pool->run_of[page - 1] != NULL && pool->run_of[page - 1]->nused != 0;
+    if (guards && pools->behind == 0 && mm_frames_take_whole(machine, 1, &frame)) {
+        mm_frames_mark(machine, frame, 1, MM_FRAME_POOL);
+        pools->behind = frame + 1;
+    }
+    guards = guards && pools->behind != 0;
+    if (guards)
+        *pfn = mm_pfn_of_page(machine, pools->behind - 1);
+    host_mutex_unlock(&pool->lock);
+    return guards;
+}
+
+static const struct pool_run *special_run_locked(const struct pool *pool, size_t page)
+{
+    const struct pool_run *run = page < pool->npages ? pool->run_of[page] : NULL;
+
+    return run != NULL && run->special ? run : NULL;
+}
+
+/* Whom an access concerns that met no page: the block that was freed there; else the one in front, as overruns are the rule. */
+static const struct pool_run *concerned_locked(const struct pool *pool, size_t page)
+{
+    const struct pool_run *here = special_run_locked(pool, page);
+    const struct pool_run *front = special_run_locked(pool, page - 1), *behind = special_run_locked(pool, page + 1);
+
+    if (pool->run_of[page] != NULL)
+        return here != NULL && here->nused == 0 ? here : NULL;
+    if (front != NULL && front->nused != 0)
+        return front;
+    return behind != NULL && behind->nused != 0 ? behind : front;
+}
+
+void mm_pool_on_fault(struct machine *machine, const struct host_fault *fault)
+{
+    struct pool *pool = pool_of(machine, fault->va);
+    struct ke_pool_fault told = {
+        .site = {fault->ip, fault->frame}, .va = fault->va, .write = fault->access == HOST_WRITE};
+    const struct pool_run *run;
+
+    if (pool == NULL || !(machine->options.verifier & KE_VERIFIER_SPECIAL_POOL))
+        return;
+    host_mutex_lock(&pool->lock);
+    run = concerned_locked(pool, page_index(pool, fault->va));
+    if (run != NULL) {
+        told.block = describe(run, 0);
+        told.freed = !run->block[0].used;
+    }
+    host_mutex_unlock(&pool->lock);
+    if (run != NULL)
+        machine->hooks.pool_fault(&told);
 }
 
 /* ---- what was never freed ---- */
@@ -364,7 +649,7 @@ struct tag_count {
     uint64_t blocks, bytes;
 };
 
-static void count_block(struct tag_count *counts, const struct mm_pool_block *block)
+static void count_block(struct tag_count *counts, const struct ke_pool_block *block)
 {
     size_t i = 0;
 
@@ -378,7 +663,7 @@ static void count_block(struct tag_count *counts, const struct mm_pool_block *bl
 static void count_run(struct tag_count *counts, const struct pool_run *run)
 {
     for (uint32_t i = 0; i < run->nblocks; i++) {
-        const struct mm_pool_block block = describe(run, i);
+        const struct ke_pool_block block = describe(run, i);
 
         if (run->block[i].used && run->block[i].owner == POOL_OF_DRIVER)
             count_block(counts, &block);
@@ -387,13 +672,9 @@ static void count_run(struct tag_count *counts, const struct pool_run *run)
 
 static void warn_of_tag(const struct tag_count *count)
 {
-    char tag[5] = {0};
+    char tag[KE_TAG_TEXT];
 
-    for (unsigned i = 0; i < 4; i++) {
-        const char c = (char)(count->tag >> (8 * i));
-
-        tag[i] = c >= 0x20 && c < 0x7F ? c : '.';
-    }
+    ke_tag_text(count->tag, tag);
     ke_warn("pool-leak", "%llu blocks of pool with tag '%s', %llu bytes, were never freed", (unsigned long long)count->blocks, tag,
             (unsigned long long)count->bytes);
 }
@@ -430,12 +711,15 @@ static uint64_t count_of_driver(const struct pool *pool, const void *driver)
 
 uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver)
 {
-    return count_of_driver(&machine->mm->pool->nonpaged, driver) + count_of_driver(&machine->mm->pool->paged, driver);
+    const struct mm_pool *pools = machine->mm->pool;
+
+    return count_of_driver(&pools->nonpaged, driver) + count_of_driver(&pools->special, driver) + count_of_driver(&pools->paged, driver);
 }
 
 void mm_pool_report_leaks(struct machine *machine)
 {
     report_pool(&machine->mm->pool->nonpaged);
+    report_pool(&machine->mm->pool->special);
     report_pool(&machine->mm->pool->paged);
 }
 
@@ -469,17 +753,24 @@ static void close_pool(struct pool *pool)
 {
     if (pool->run_of == NULL)
         return;
-    for (size_t page = 0; pool->live != 0 && page < pool->npages; page++) {
+    for (size_t page = 0; pool->live + pool->nfreed != 0 && page < pool->npages; page++) {
         struct pool_run *run = pool->run_of[page];
 
         if (run == NULL)
             continue;
         pool->live -= run->nused;
+        pool->nfreed -= run->nused == 0;
         page += run->npages - 1;
         free(run);
     }
     host_release(pool->run_of, table_bytes(pool));
     host_mutex_destroy(&pool->lock);
+}
+
+/* A page for each block: the rest of RAM is for other things. */
+static uint32_t most_special_in(uint64_t ram_pages)
+{
+    return ram_pages / 4 < MOST_SPECIAL ? (uint32_t)(ram_pages / 4) : MOST_SPECIAL;
 }
 
 int mm_pool_boot(struct machine *machine)
@@ -493,7 +784,11 @@ int mm_pool_boot(struct machine *machine)
     error = open_pool(&mm->pool->nonpaged, NULL, (uintptr_t)mm->window, mm->npages);
     if (error != 0)
         return error;
-    return open_pool(&mm->pool->paged, mm->paged_pool, mm->paged_pool->base, mm->paged_pool->npages);
+    mm->pool->most_special = most_special_in(machine->options.ram_bytes >> SPAN_PAGE_SHIFT);
+    error = open_pool(&mm->pool->paged, mm->paged_pool, mm->paged_pool->base, mm->paged_pool->npages);
+    if (error != 0 || mm->special_pool == NULL)
+        return error;
+    return open_pool(&mm->pool->special, mm->special_pool, mm->special_pool->base, mm->special_pool->npages);
 }
 
 void mm_pool_shutdown(struct machine *machine)
@@ -502,6 +797,7 @@ void mm_pool_shutdown(struct machine *machine)
 
     if (mm->pool == NULL)
         return;
+    close_pool(&mm->pool->special);
     close_pool(&mm->pool->paged);
     close_pool(&mm->pool->nonpaged);
     free(mm->pool);

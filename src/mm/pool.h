@@ -17,6 +17,7 @@ struct pool_request {
     enum pool_owner owner;
     size_t          bytes;
     ULONG           tag;
+    struct ke_site  site;
 };
 
 /* What a POOL_TYPE with its modifier bits asks for. */
@@ -26,6 +27,6 @@ struct pool_request mm_pool_request_of_type(POOL_TYPE type, size_t bytes, ULONG 
 void *mm_pool_take(struct machine *machine, const struct pool_request *request);
 
 /* Free the block that begins at va; a tag other than 0 must be its own. Anything else: bug check 0xC2. */
-void mm_pool_give(struct machine *machine, uintptr_t va, ULONG tag);
+void mm_pool_give(struct machine *machine, struct ke_site site, uintptr_t va, ULONG tag);
 
 #endif

@@ -188,7 +188,7 @@ size_t pinion_trim(void)
     for (unsigned id = 0; id < MM_MAX_SPACES; id++) {
         struct mm_space *space = mm_space_by_id(machine, (uint8_t)id);
 
-        if (space != NULL && space->kind != MM_KIND_SYSTEM_PTE)
+        if (space != NULL && space->pins != NULL)
             trimmed += mm_space_trim(machine, space);
     }
     host_mutex_unlock(&machine->mm->spaces_lock);

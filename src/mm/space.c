@@ -601,7 +601,7 @@ static NTSTATUS choose_pages_locked(struct mm_space *space, const struct mm_map_
 
 static NTSTATUS map_locked(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uint32_t *first)
 {
-    const enum mm_region_kind kind = space->kind == MM_KIND_SYSTEM_PTE ? MM_REGION_SYSTEM_MAPPING : MM_REGION_USER_MAPPING;
+    const enum mm_region_kind kind = mm_space_is_of_aliases(space) ? MM_REGION_SYSTEM_MAPPING : MM_REGION_USER_MAPPING;
     struct mm_region *region;
     const NTSTATUS status = choose_pages_locked(space, request, first);
 

@@ -20,7 +20,7 @@ static void list_tables(const struct mm_space *space, struct table tables[TABLES
         {space->pfns, n * sizeof(space->pfns[0])},
         {(void *)space->attrs, (n + MM_ATTRIBUTE_SLACK) * sizeof(space->attrs[0])},
         {space->region_of, n * sizeof(space->region_of[0])},
-        {(void *)space->pins, space->kind == MM_KIND_SYSTEM_PTE ? 0 : n * sizeof(space->pins[0])},
+        {(void *)space->pins, mm_space_is_of_aliases(space) ? 0 : n * sizeof(space->pins[0])},
     };
 
     for (int i = 0; i < TABLES; i++)

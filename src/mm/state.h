@@ -12,6 +12,7 @@ int  mm_window_boot(struct machine *machine);
 void mm_window_shutdown(struct machine *machine);
 int  mm_pool_boot(struct machine *machine);
 void mm_pool_shutdown(struct machine *machine);
+void mm_pool_on_fault(struct machine *machine, const struct host_fault *fault);       /* stops where special pool is about it */
 void mm_pool_report_leaks(struct machine *machine);                     /* a warning for each tag; MDLs in pool are the verifier's to report */
 
 enum host_fault_verdict mm_on_fault(const struct host_fault *fault);

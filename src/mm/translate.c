@@ -131,6 +131,18 @@ BOOLEAN MmIsAddressValid(PVOID VirtualAddress)
     return translate_asked(ke_machine(), VirtualAddress) != MM_NO_PFN;
 }
 
+/* A frame of special pool is known by the address that its driver has. */
+static PVOID system_address_of(const struct machine *machine, uint32_t page)
+{
+    const struct mm_frame *frame = mm_frame(machine, page);
+    const struct mm_space *special = machine->mm->special_pool;
+
+    if (special == NULL || mm_frame_state(machine, page) != MM_FRAME_POOL || frame->owner_space != special->id
+        || special->pfns[frame->owner_page] != mm_pfn_of_page(machine, page))
+        return mm_window_va(machine, page);
+    return (PVOID)(special->base + (uintptr_t)frame->owner_page * PAGE_SIZE);
+}
+
 /* The system address at which a physical address of RAM is always mapped; NULL for one that is none. Any IRQL.
  * Doc: ntddk/nf-ntddk-mmgetvirtualforphysical */
 PVOID MmGetVirtualForPhysical(PHYSICAL_ADDRESS PhysicalAddress)
@@ -141,7 +153,7 @@ PVOID MmGetVirtualForPhysical(PHYSICAL_ADDRESS PhysicalAddress)
 
     if (mm_is_io_pfn(pa >> SPAN_PAGE_SHIFT) || !mm_page_of_pfn(machine, pa >> SPAN_PAGE_SHIFT, &page))
         return NULL;
-    return (PCHAR)mm_window_va(machine, page) + span_offset(pa);
+    return (PCHAR)system_address_of(machine, page) + span_offset(pa);
 }
 
 /* Is the address system memory that is always there: nonpaged pool, contiguous memory, or a mapping? Doc: ntddk/nf-ntddk-mmisnonpagedsystemaddressvalid */
@@ -151,7 +163,7 @@ BOOLEAN MmIsNonPagedSystemAddressValid(PVOID VirtualAddress)
     struct mm_space *space;
     const enum mm_kind kind = mm_classify(machine, (uintptr_t)VirtualAddress, &space);
 
-    return (kind == MM_KIND_WINDOW || kind == MM_KIND_SYSTEM_PTE) && mm_translate(machine, (uintptr_t)VirtualAddress) != MM_NO_PFN;
+    return (kind == MM_KIND_WINDOW || kind == MM_KIND_SYSTEM_PTE || kind == MM_KIND_SPECIAL_POOL) && mm_translate(machine, (uintptr_t)VirtualAddress) != MM_NO_PFN;
 }
 
 /* ---- probes ---- */

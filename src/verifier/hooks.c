@@ -168,14 +168,20 @@ static bool is_on_stack(uintptr_t va)
     return va >= low && va < high;
 }
 
-/* A length beyond the block is a habit; pages beyond its own are another block's, or nobody's. */
-static bool runs_past_pool_block(const MDL *mdl)
+/*
+ * A length beyond the block is a habit; pages beyond its own are another block's, or nobody's. Of special pool, where each block ends
+ * with its page, only what would not fit into a page wherever the block lay.
+ */
+static bool runs_past_pool_block(enum mm_kind kind, const MDL *mdl)
 {
     const uintptr_t va = mdl_va(mdl);
-    struct mm_pool_block block;
+    struct ke_pool_block block;
 
-    return mdl->ByteCount != 0 && mm_pool_find(the(), va, &block)
-        && span_page_base(va + mdl->ByteCount - 1) > span_page_base(block.va + block.bytes - 1);
+    if (mdl->ByteCount == 0 || !mm_pool_find(the(), va, &block))
+        return false;
+    if (kind == MM_KIND_SPECIAL_POOL)
+        return va - block.va + mdl->ByteCount > SPAN_PAGE_SIZE;
+    return span_page_base(va + mdl->ByteCount - 1) > span_page_base(block.va + block.bytes - 1);
 }
 
 static void build_check(struct ke_site site, PMDL mdl)
@@ -192,7 +198,7 @@ static void build_check(struct ke_site site, PMDL mdl)
         vf_stop(VF_BUILD_STACK, about(site, mdl), ke_self()->irql, address(mdl), va, 0);
     if (has_state(mdl, VF_LOCKED))
         vf_warn(VF_BUILD_OVER_LOCKED, about(site, mdl));
-    if (kind == MM_KIND_WINDOW && runs_past_pool_block(mdl))
+    if ((kind == MM_KIND_WINDOW || kind == MM_KIND_SPECIAL_POOL) && runs_past_pool_block(kind, mdl))
         vf_warn(VF_BUILD_PAST_BLOCK, about(site, mdl));
 }
 
@@ -564,6 +570,38 @@ static void pool_free_check(struct ke_site site, PVOID va, ULONG tag)
         vf_record(the(), site, va, 0, VF_POOL_MDL, VF_EVENT_FREED);
 }
 
+static const void *remember(struct ke_site site)
+{
+    return vf_stack_at(the(), site);
+}
+
+/* Parameter 4 of bug check 0xC1. */
+enum { DAMAGED_IN_FRONT = 0x23, DAMAGED_BEHIND = 0x24, DAMAGED_IN_ONE_BIT = 0x32 };
+
+static void pool_damaged(struct ke_site site, const struct ke_pool_damage *damage)
+{
+    const struct vf_case of = {.site = site, .block = &damage->block};
+    const uint64_t block = damage->block.va, va = damage->va;
+
+    if (damage->one_bit)
+        vf_stop(VF_SPECIAL_ONE_BIT, of, block, va, 0, DAMAGED_IN_ONE_BIT);
+    if (va < block)
+        vf_stop(VF_SPECIAL_UNDERRUN, of, block, va, 0, DAMAGED_IN_FRONT);
+    vf_stop(VF_SPECIAL_OVERRUN, of, block, va, 0, DAMAGED_BEHIND);
+}
+
+/* The code says whether a driver is known to have done it, or the program that drives it. */
+static void pool_fault(const struct ke_pool_fault *fault)
+{
+    static const enum vf_rule rules[2][2] = {
+        {VF_SPECIAL_BEYOND, VF_SPECIAL_BEYOND_BY_DRIVER}, {VF_SPECIAL_FREED, VF_SPECIAL_FREED_BY_DRIVER}};
+    const bool by_driver = ke_self()->driver != NULL;
+    const struct ke_site behind = {fault->site.ip + 1, fault->site.frame};      /* as a return address, which names what is before it */
+
+    vf_stop(rules[fault->freed][by_driver], (struct vf_case){.site = behind, .block = &fault->block}, fault->va, fault->write,
+            fault->site.ip, 0);
+}
+
 /* ---- IRPs ---- */
 
 static void irp_call_check(struct ke_site site, PDEVICE_OBJECT device, PIRP irp)
@@ -684,6 +722,9 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .contiguous_mismatch_check = contiguous_mismatch_check,
         .pool_allocate_check = pool_allocate_check,
         .pool_free_check = pool_free_check,
+        .pool_remember = remember,
+        .pool_damaged = pool_damaged,
+        .pool_fault = pool_fault,
         .irp_call_check = irp_call_check,
         .irp_call_record = irp_call_record,
         .irp_complete_check = irp_complete_check,

@@ -76,6 +76,16 @@ static void print_mdl(PMDL mdl)
     vf_mdl_print(&entry);
 }
 
+static void print_block(const struct ke_pool_block *block)
+{
+    char tag[KE_TAG_TEXT];
+
+    ke_tag_text(block->tag, tag);
+    ke_print("Pool block 0x%lx, %zu bytes, tag '%s':\n", (unsigned long)block->va, block->bytes, tag);
+    print_stack("allocated at", block->allocated);
+    print_stack("freed at", block->freed);
+}
+
 /* The commonest mistake of all is to take the address where pages are mapped for the address that they are described by. */
 static void print_whose(uintptr_t va)
 {
@@ -135,6 +145,16 @@ static bool is_about_address(ULONG code)
     return code == PAGE_FAULT_IN_NONPAGED_AREA || code == ATTEMPTED_WRITE_TO_READONLY_MEMORY || code == DRIVER_IRQL_NOT_LESS_OR_EQUAL;
 }
 
+/* The block that ExFreePool was to free, as far as one is known. */
+static void print_bad_free(const uint64_t parameters[4])
+{
+    const uint64_t already_free = 0x07, va = parameters[0] == already_free ? parameters[3] : parameters[1];
+    struct ke_pool_block block;
+
+    if (mm_pool_find(&ke_the_machine, va, &block) || mm_pool_find_freed(&ke_the_machine, va, &block))
+        print_block(&block);
+}
+
 static void report_without_rule(ULONG code, const uint64_t parameters[4])
 {
     struct vf_stack here = {0};
@@ -143,6 +163,8 @@ static void report_without_rule(ULONG code, const uint64_t parameters[4])
     here.n = (uint32_t)host_stack_of_caller(here.pcs, VF_STACK_DEPTH);
     ke_print("\n%s (%x)\n\n", ke_bug_check_name(code), code);
     print_stack("done at", &here);
+    if (code == BAD_POOL_CALLER)
+        print_bad_free(parameters);
     if (!is_about_address(code) || !vf_find_by_fault(&ke_the_machine, parameters[0], &entry))
         return;
     ke_print("Address 0x%llx is in, or just behind, the mapping of MDL %p%s:\n", (unsigned long long)parameters[0],
@@ -169,6 +191,8 @@ void vf_report(ULONG code, const uint64_t parameters[4])
     print_stack("done at", vf_stack_at(&ke_the_machine, stop.of.site));
     print_stack("made at", stop.of.made);
     print_whose(stop.of.va);
+    if (stop.of.block != NULL)
+        print_block(stop.of.block);
     if (stop.of.mdl != NULL)
         print_mdl(stop.of.mdl);
     ke_print("What to do: %s.\nMore: pinion explain %s\n", rules[stop.rule].advice, name);

@@ -149,6 +149,7 @@ struct vf_case {
     struct ke_site site;
     PMDL           mdl;                 /* whose story is told; NULL for none */
     const struct vf_stack *made;        /* where what it is about was made; NULL: unknown */
+    const struct ke_pool_block *block;  /* a block of pool that it is about; NULL for none */
     uintptr_t      va;                  /* an address that is not where it should be; 0 for none: the report says whose it is */
 };
 

@@ -189,7 +189,7 @@ RULE_GOOD(CHANGED_WHILE_LOCKED)
     pinion_user_free(va);
 }
 
-RULE_BAD_AND_FATAL(BUILD_PAST_BLOCK, MEMORY_MANAGEMENT)
+RULE_BAD(BUILD_PAST_BLOCK)
 {
     PVOID block = ExAllocatePoolWithTag(NonPagedPoolNx, PAGE_SIZE, TEST_TAG);
     PMDL mdl = IoAllocateMdl(block, PAGE_SIZE + 1, FALSE, FALSE, NULL);
