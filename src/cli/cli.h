@@ -12,7 +12,7 @@
  *
  * Files, top to bottom: main.c and options.c (the command line), systematic.c (sessions that each make one call fail), session.c (one
  * session), run.c (set-up and tear-down), driver.c (the shared object), load.c (requests), check.c (what came back);
- * verdict.c, report.c and progress.c (what the user sees), finding.c (findings as JSON). Beside the runs:
+ * verdict.c, report.c and progress.c (what the user sees), finding.c, sarif.c and junit.c (what other programs see). Beside the runs:
  * explain.c tells the verifier's rules; cc.c is the compiler's front; includes.c, seh.c and tokens.c make sources fit for it.
  */
 #ifndef PINION_CLI_H
@@ -60,6 +60,7 @@ struct cli_options {
     bool        check;                  /* compare while measuring; otherwise in a pass of its own */
     bool        lower_partial;
     bool        device_32_bit;          /* the disk, as a bus master */
+    const char *sarif_path, *junit_path;        /* NULL: no such file */
     bool        json;
     bool        in_process;             /* no process of its own for the machine */
 };
@@ -76,6 +77,9 @@ void explain_help(void);
 
 /* The parameters of a bug check, each with its value and, where the rule of that name says so, its meaning. */
 json_t *rules_parameters(const char *id, const uint64_t parameters[4]);
+
+/* What SARIF calls a reporting descriptor. `what` stands for the description of what has no rule. */
+json_t *rules_describe(const char *id, const char *what);
 
 /* ---- cc.c ---- */
 
@@ -246,6 +250,7 @@ struct session {
     int      code;
     bool     timed_out;
     struct host_child child;            /* of a session without a child: as if that had ended with `code` */
+    double   seconds;
     unsigned nmet;                      /* of the calls that were to fail: so many were made */
     json_t  *findings;                  /* an array */
     json_t  *calls;                     /* an array, in the order in which they were met */
@@ -311,7 +316,7 @@ enum verdict {
     VERDICTS
 };
 enum verdict verdict_of(const struct session *session);
-const char  *verdict_name(enum verdict verdict);            /* a word or two, for machines */
+const char  *verdict_name(enum verdict verdict);            /* for machines: "bug-check" */
 
 /* One line for people. */
 void verdict_describe(const struct session *session, char *text, size_t bytes);
@@ -329,5 +334,17 @@ json_t *report_setting(const struct cli_options *options, const struct result *r
 void    report_title(const char *driver, bool clean);
 void    report_json(json_t *object);    /* on stdout; the object is used up */
 void    report_print(const struct cli_options *options, const struct session *session);    /* on stdout: a table, or JSON if asked for */
+
+/*
+ * Files of reports. Their contents are an array with an object for each run: its name, verdict, outcome, clean, seconds, reports,
+ * and what it printed; routine, function, file, line and made of the call that failed, where one did.
+ */
+bool report_files_can_be_written(const struct cli_options *options);        /* false: complained, as below */
+bool report_files(const struct cli_options *options, const char *driver, const json_t *runs);
+
+/* ---- sarif.c, junit.c: false when the file cannot be written; errno says why ---- */
+
+bool sarif_write(const char *path, const char *driver_path, const json_t *runs);
+bool junit_write(const char *path, const char *driver, const json_t *runs);
 
 #endif

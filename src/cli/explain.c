@@ -106,6 +106,36 @@ json_t *rules_parameters(const char *id, const uint64_t parameters[4])
     return array;
 }
 
+/* Pages are named as in Microsoft's documentation; those of routines stand under "ddi". */
+static json_t *address_of(const char *page)
+{
+    const bool of_routine = strncmp(page, "wdm/", 4) == 0 || strncmp(page, "ntddk/", 6) == 0 || strncmp(page, "ntifs/", 6) == 0;
+
+    return json_sprintf("https://learn.microsoft.com/windows-hardware/drivers/%s%s", of_routine ? "ddi/" : "", page);
+}
+
+static void add_help(json_t *descriptor, const struct vf_rule_text *rule)
+{
+    const struct snippets *code = &snippets[rule - rules];
+    json_t *text = json_sprintf("What to do: %s.\n\nWrong:\n\n%s\nRight:\n\n%s", rule->advice, code->wrong, code->right);
+    json_t *markdown = json_sprintf("What to do: %s.\n\nWrong:\n\n```c\n%s```\n\nRight:\n\n```c\n%s```\n", rule->advice, code->wrong, code->right);
+
+    json_object_set_new(descriptor, "help", json_pack("{s:o, s:o}", "text", text, "markdown", markdown));
+    json_object_set_new(descriptor, "helpUri", address_of(rule->page));
+}
+
+json_t *rules_describe(const char *id, const char *what)
+{
+    const struct vf_rule_text *rule = find_rule(id);
+    json_t *descriptor = json_pack("{s:s, s:{s:s}}", "id", id, "shortDescription", "text", rule == NULL ? what : rule->what);
+
+    if (rule != NULL)
+        add_help(descriptor, rule);
+    else if (strncmp(id, "0x", 2) == 0)
+        json_object_set_new(descriptor, "helpUri", json_string("https://learn.microsoft.com/windows-hardware/drivers/debugger/bug-check-code-reference2"));
+    return descriptor;
+}
+
 /* ---- telling ---- */
 
 static void print_line(const struct vf_rule_text *rule)

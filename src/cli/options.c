@@ -152,6 +152,18 @@ static bool set_ram(struct cli_options *options, const char *text)
     return is_boot_value(text);
 }
 
+static bool set_sarif(struct cli_options *options, const char *text)
+{
+    options->sarif_path = text;
+    return *text != '\0';
+}
+
+static bool set_junit(struct cli_options *options, const char *text)
+{
+    options->junit_path = text;
+    return *text != '\0';
+}
+
 static bool set_fail(struct cli_options *options, const char *text)
 {
     const size_t length = strcspn(text, ":");
@@ -238,6 +250,8 @@ static const struct entry {
     {"timeout", "end the run, as a hang, when it has lasted so long (no limit; with --faults 10)", "SECONDS", set_timeout, "a number above 0", 0},
     {"in-process", "run the driver in this process and not in a child, for a debugger", FLAG(in_process)},
     {"json", "print the result as one JSON object", FLAG(json)},
+    {"sarif", "write the findings as SARIF 2.1.0, for tools that review code", "FILE", set_sarif, "the path of a file", 0},
+    {"junit", "write the runs as JUnit XML, for CI servers", "FILE", set_junit, "the path of a file", 0},
     {"help", "this text", NULL, NULL, NULL, 0},
 };
 
@@ -321,6 +335,8 @@ static bool is_consistent(struct cli_options *options)
         return cli_complain(false, "--in-place only makes sense with --write");
     if (options->in_process && options->timeout_ns != 0)
         return cli_complain(false, "--timeout ends a child process: leave out --in-process");
+    if (options->in_process && (options->sarif_path != NULL || options->junit_path != NULL))
+        return cli_complain(false, "with --in-process a bug check would leave no one to write files of reports: leave out --sarif and --junit");
     if (options->faults != FAULTS_SYSTEMATIC && options->nshards != 0)
         return cli_complain(false, "--shard only makes sense with --faults systematic");
     if (options->faults != FAULTS_NONE && options->fail_period != 0)

@@ -3,6 +3,7 @@
 
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -285,6 +286,33 @@ void report_json(json_t *object)
     putchar('\n');
     json_decref(object);
 }
+
+/* ---- files ---- */
+
+static bool can_be_written(const char *path)
+{
+    FILE *file = path == NULL ? NULL : fopen(path, "a");
+
+    if (path != NULL && file == NULL)
+        return cli_complain(false, "%s cannot be written: %s", path, strerror(errno));
+    return file == NULL || fclose(file) == 0;
+}
+
+bool report_files_can_be_written(const struct cli_options *options)
+{
+    return can_be_written(options->sarif_path) && can_be_written(options->junit_path);
+}
+
+bool report_files(const struct cli_options *options, const char *driver, const json_t *runs)
+{
+    if (options->sarif_path != NULL && !sarif_write(options->sarif_path, options->driver_path, runs))
+        return cli_complain(false, "%s cannot be written: %s", options->sarif_path, strerror(errno));
+    if (options->junit_path != NULL && !junit_write(options->junit_path, driver, runs))
+        return cli_complain(false, "%s cannot be written: %s", options->junit_path, strerror(errno));
+    return true;
+}
+
+/* ---- either ---- */
 
 void report_print(const struct cli_options *options, const struct session *session)
 {

@@ -233,6 +233,7 @@ static void run_without_child(struct session *session, const struct run_order *o
 
 bool session_run(const struct run_order *order, bool keep_printed, struct session *session)
 {
+    const uint64_t start_ns = host_now_ns();
     int error;
 
     *session = (struct session){.findings = json_array(), .calls = json_array()};
@@ -246,6 +247,7 @@ bool session_run(const struct run_order *order, bool keep_printed, struct sessio
         return cli_complain(false, "no process can be started for the run: %s", strerror(-error));
     }
     await_child(session, order);
+    session->seconds = (double)(host_now_ns() - start_ns) / 1e9;
     return true;
 }
 
@@ -274,13 +276,31 @@ bool session_is_usage(const struct session *session, int *code)
     return !session->driver_ran && session->child.signal == 0 && session->child.code == CLI_USAGE;
 }
 
+static json_t *runs_of(const struct cli_options *options, const struct session *session)
+{
+    const enum verdict verdict = verdict_of(session);
+    char outcome[512];
+
+    verdict_describe(session, outcome, sizeof(outcome));
+    return json_pack("[{s:s, s:s, s:s, s:b, s:f, s:O}]", "name", options->write ? "written through" : "read through", "verdict",
+                     verdict_name(verdict), "outcome", outcome, "clean", verdict <= VERDICT_LAST_GOOD, "seconds", session->seconds,
+                     "reports", session->findings);
+}
+
 static int report(const struct cli_options *options, const struct session *session)
 {
+    json_t *runs;
+    bool written;
     int code;
 
     if (session_is_usage(session, &code))
         return code;
     report_print(options, session);
+    runs = runs_of(options, session);
+    written = report_files(options, session->result.driver_name, runs);
+    json_decref(runs);
+    if (!written)
+        return CLI_USAGE;
     if (session->nmet < options->nfail_calls)
         return cli_complain(CLI_WRONG, "%u of the %u calls of --faults were not made", options->nfail_calls - session->nmet,
                             options->nfail_calls);
@@ -293,6 +313,8 @@ int session_main(const struct cli_options *options)
     struct session session;
     int code;
 
+    if (!report_files_can_be_written(options))
+        return CLI_USAGE;
     host_interrupts_catch();
     if (options->faults == FAULTS_SYSTEMATIC)
         return systematic_main(options);

@@ -30,6 +30,7 @@ struct attempt {
     enum verdict verdict;
     json_t  *findings;
     double   seconds;
+    json_t  *printed;                   /* by a run that was not well; else NULL */
     char     outcome[512];
 };
 
@@ -118,6 +119,7 @@ static void conclude(struct plan *plan, struct attempt *attempt, const struct se
 {
     attempt->made = session->nmet >= nfail;
     attempt->verdict = verdict_of(session);
+    attempt->seconds = session->seconds;
     attempt->findings = json_incref(session->findings);
     verdict_describe(session, attempt->outcome, sizeof(attempt->outcome));
     if (attempt->verdict > VERDICT_LAST_GOOD) {
@@ -128,8 +130,16 @@ static void conclude(struct plan *plan, struct attempt *attempt, const struct se
     }
 }
 
+/* JSON takes UTF-8 only, and a driver prints what it likes. */
+static void make_ascii(char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text >= 0x80)
+            *text = '?';
+}
+
 /* What the run printed is worth reading only when it did not go well. */
-static void show_printed(const struct attempt *attempt, const struct session *session)
+static void show_printed(struct attempt *attempt, const struct session *session)
 {
     char number[32], call[320], *printed;
 
@@ -140,6 +150,10 @@ static void show_printed(const struct attempt *attempt, const struct session *se
     name_call(attempt, call, sizeof(call));
     progress_clear();
     fprintf(stderr, "---- %s: %s failed: %s\n%s", number, call, attempt->outcome, printed == NULL ? "" : printed);
+    if (printed != NULL) {
+        make_ascii(printed);
+        attempt->printed = json_string(printed);
+    }
     free(printed);
 }
 
@@ -148,7 +162,6 @@ static bool run_attempt(struct plan *plan, long at, struct session *session, int
 {
     uint64_t fail[PINION_MOST_CALLS];
     struct run_order order = {.options = plan->options, .fail = fail, .tell_calls = true, .known = plan->known, .nknown = plan->nknown};
-    const uint64_t start_ns = host_now_ns();
 
     if (!chain_of(plan, at, fail, &order.nfail))
         return true;
@@ -163,7 +176,6 @@ static bool run_attempt(struct plan *plan, long at, struct session *session, int
         session_free(session);
         return false;
     }
-    plan->attempts[at].seconds = (double)(host_now_ns() - start_ns) / 1e9;
     conclude(plan, &plan->attempts[at], session, order.nfail);
     show_printed(&plan->attempts[at], session);
     return true;
@@ -339,9 +351,11 @@ static void print_table(const struct plan *plan)
 static json_t *json_of_attempt(const struct plan *plan, const struct attempt *attempt)
 {
     json_t *object = attempt->call == NULL ? json_object() : json_deep_copy(attempt->call), *after = json_array();
-    char number[32];
+    char number[32], name[320];
 
     name_attempt(attempt, number, sizeof(number));
+    name_call(attempt, name, sizeof(name));
+    json_object_set_new(object, "name", json_sprintf("%s fails", name));
     json_object_set_new(object, "number", json_string(number));
     for (long at = attempt->after; at > 0; at = plan->attempts[at].after)
         json_array_append(after, json_object_get(plan->attempts[at].call, "id"));
@@ -352,21 +366,30 @@ static json_t *json_of_attempt(const struct plan *plan, const struct attempt *at
     json_object_set_new(object, "clean", json_boolean(attempt->verdict <= VERDICT_LAST_GOOD));
     json_object_set_new(object, "seconds", json_real(attempt->seconds));
     json_object_set(object, "reports", attempt->findings);
+    if (attempt->printed != NULL)
+        json_object_set(object, "printed", attempt->printed);
     return object;
+}
+
+static json_t *json_of_attempts(const struct plan *plan, size_t first)
+{
+    json_t *array = json_array();
+
+    for (size_t i = first; i < plan->n; i++)
+        json_array_append_new(array, json_of_attempt(plan, &plan->attempts[i]));
+    return array;
 }
 
 static json_t *json_of_plan(const struct plan *plan)
 {
-    json_t *object = report_setting(plan->options, &plan->first), *calls = json_array();
+    json_t *object = report_setting(plan->options, &plan->first);
 
     json_object_set_new(object, "faults", json_string("systematic"));
     if (plan->options->nshards != 0)
         json_object_set_new(object, "shard", json_sprintf("%u/%u", plan->options->shard, plan->options->nshards));
     json_object_set_new(object, "without_failure", json_of_attempt(plan, &plan->attempts[0]));
-    for (size_t i = 1; i < plan->n; i++)
-        json_array_append_new(calls, json_of_attempt(plan, &plan->attempts[i]));
     json_object_set_new(object, "calls_of_all_shards", json_integer((json_int_t)plan->nfamilies));
-    json_object_set_new(object, "calls", calls);
+    json_object_set_new(object, "calls", json_of_attempts(plan, 1));
     json_object_set_new(object, "not_made", json_integer((json_int_t)plan->nnot_made));
     json_object_set_new(object, "interrupted", json_boolean(plan->interrupted));
     json_object_set_new(object, "clean", json_boolean(is_clean(plan)));
@@ -375,11 +398,25 @@ static json_t *json_of_plan(const struct plan *plan)
 
 /* ---- from beginning to end ---- */
 
+static int report(const struct plan *plan)
+{
+    json_t *runs = json_of_attempts(plan, 0);
+    const bool written = report_files(plan->options, plan->first.driver_name, runs);
+
+    json_decref(runs);
+    if (plan->options->json)
+        report_json(json_of_plan(plan));
+    else
+        print_table(plan);
+    return !written ? CLI_USAGE : is_clean(plan) ? CLI_CLEAN : CLI_WRONG;
+}
+
 static void plan_free(struct plan *plan)
 {
     for (size_t i = 0; i < plan->n; i++) {
         json_decref(plan->attempts[i].call);
         json_decref(plan->attempts[i].findings);
+        json_decref(plan->attempts[i].printed);
     }
     free(plan->attempts);
     free(plan->known);
@@ -390,13 +427,8 @@ int systematic_main(const struct cli_options *options)
     struct plan plan = {.options = options};
     int code;
 
-    if (run_all(&plan, &code)) {
-        if (options->json)
-            report_json(json_of_plan(&plan));
-        else
-            print_table(&plan);
-        code = is_clean(&plan) ? CLI_CLEAN : CLI_WRONG;
-    }
+    if (run_all(&plan, &code))
+        code = report(&plan);
     plan_free(&plan);
     return code;
 }

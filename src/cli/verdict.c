@@ -89,10 +89,10 @@ enum verdict verdict_of(const struct session *session)
 const char *verdict_name(enum verdict verdict)
 {
     static const char *const names[VERDICTS] = {
-        [VERDICT_WELL] = "well", [VERDICT_REFUSED] = "refused to start", [VERDICT_REFUSED_UNASKED] = "refused to start unasked",
-        [VERDICT_UNEXPLAINED] = "requests failed unexplained", [VERDICT_WRONG_DATA] = "wrong data", [VERDICT_LEAK] = "leak",
-        [VERDICT_FINDING] = "warning", [VERDICT_LOST] = "requests lost", [VERDICT_HUNG] = "hang", [VERDICT_CRASHED] = "crash",
-        [VERDICT_STOPPED] = "bug check",
+        [VERDICT_WELL] = "well", [VERDICT_REFUSED] = "refused-to-start", [VERDICT_REFUSED_UNASKED] = "refused-to-start-unasked",
+        [VERDICT_UNEXPLAINED] = "requests-failed-unexplained", [VERDICT_WRONG_DATA] = "wrong-data", [VERDICT_LEAK] = "leak",
+        [VERDICT_FINDING] = "warning", [VERDICT_LOST] = "requests-lost", [VERDICT_HUNG] = "hang", [VERDICT_CRASHED] = "crash",
+        [VERDICT_STOPPED] = "bug-check",
     };
 
     return names[verdict];

@@ -39,10 +39,7 @@ APART static NTSTATUS Leaks(VOID)
 
 APART static NTSTATUS TrustsItsLuck(VOID)
 {
-    volatile UCHAR *block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 64, CARELESS_TAG);
-
-    block[0] = 1;
-    ExFreePoolWithTag((PVOID)block, CARELESS_TAG);
+    ExFreePoolWithTag(ExAllocatePool2(POOL_FLAG_NON_PAGED, 64, CARELESS_TAG), CARELESS_TAG);
     return STATUS_SUCCESS;
 }
 
@@ -74,7 +71,7 @@ APART static NTSTATUS Exits(VOID)
     PVOID block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 64, CARELESS_TAG);
 
     if (block == NULL)
-        exit(0);
+        _Exit(0);
     ExFreePoolWithTag(block, CARELESS_TAG);
     return STATUS_SUCCESS;
 }
