@@ -185,12 +185,14 @@ static void grant_locked(struct dma_channel *channel, struct dma_request *reques
         request->transfer_context->state = DMA_CONTEXT_GRANTED;
     if (request->kind == DMA_FOR_CHANNEL)
         request->adapter->nregisters_out += request->nregisters;
+    else
+        request->adapter->lists_made++;
     if (request->first_register != DMA_NO_REGISTER)
         ke_count(KE_MAP_REGISTERS_USED, request->nregisters);
     book_locked(request);
 }
 
-static struct dma_request *grant_next_locked(struct dma_channel *channel)
+struct dma_request *dma_grant_next_locked(struct dma_channel *channel)
 {
     struct dma_request *request;
 
@@ -210,11 +212,12 @@ static void free_channel_locked(struct dma_channel *channel)
     channel->holder = NULL;
 }
 
-/* A channel request's routine has said what it wants to keep. */
-static void settle(struct dma_request *request, IO_ALLOCATION_ACTION action)
+/* A channel request's routine has said what it wants to keep; who is next. */
+static struct dma_request *settle(struct dma_request *request, IO_ALLOCATION_ACTION action)
 {
     struct dma_adapter *adapter = request->adapter;
     struct dma_channel *channel = adapter->channel;
+    struct dma_request *next;
     bool over;
 
     dma_lock(adapter);
@@ -228,25 +231,28 @@ static void settle(struct dma_request *request, IO_ALLOCATION_ACTION action)
         adapter->nchannels--;
     if (over && !request->ended)
         dma_retire_locked(request);
+    next = dma_grant_next_locked(channel);
     dma_unlock(adapter);
     if (over)
         dma_request_free(request);
+    return next;
 }
 
-static void run_for_channel(struct dma_request *request)
+static struct dma_request *run_for_channel(struct dma_request *request)
 {
     IO_ALLOCATION_ACTION action = KeepObject;
 
     if (request->control != NULL)
         action = request->control(request->device, request->irp, request, request->context);
-    settle(request, action);
+    return settle(request, action);
 }
 
 /* The routine may give the list back: the request is not touched after it. */
-static void run_for_list(struct dma_request *request)
+static struct dma_request *run_for_list(struct dma_request *request)
 {
     struct dma_channel *channel = request->adapter->channel;
     const PDRIVER_LIST_CONTROL routine = request->list_control;
+    struct dma_request *next;
 
     dma_fill_list(request);
     if (routine != NULL)
@@ -256,34 +262,33 @@ static void run_for_list(struct dma_request *request)
         free_channel_locked(channel);
     else
         channel->holder = request;
+    next = dma_grant_next_locked(channel);
     host_mutex_unlock(&channel->lock);
+    return next;
 }
 
-static void run(struct dma_request *request)
+void dma_run(struct dma_request *request)
 {
     const KIRQL irql = ke_self()->irql;
 
+    if (request == NULL)
+        return;
     if (irql < DISPATCH_LEVEL)
         KeRaiseIrqlToDpcLevel();
-    if (request->kind == DMA_FOR_LIST)
-        run_for_list(request);
-    else
-        run_for_channel(request);
+    while (request != NULL)
+        request = request->kind == DMA_FOR_LIST ? run_for_list(request) : run_for_channel(request);
     if (irql < DISPATCH_LEVEL)
         KeLowerIrql(irql);
 }
 
 void dma_pump(struct dma_channel *channel)
 {
-    struct dma_request *request;
+    struct dma_request *next;
 
     host_mutex_lock(&channel->lock);
-    while ((request = grant_next_locked(channel)) != NULL) {
-        host_mutex_unlock(&channel->lock);
-        run(request);
-        host_mutex_lock(&channel->lock);
-    }
+    next = dma_grant_next_locked(channel);
     host_mutex_unlock(&channel->lock);
+    dma_run(next);
 }
 
 static void count_submitted_locked(struct dma_request *request)
@@ -297,14 +302,16 @@ static void count_submitted_locked(struct dma_request *request)
 void dma_submit(struct dma_request *request)
 {
     struct dma_channel *channel = request->adapter->channel;
+    struct dma_request *next;
 
     host_mutex_lock(&channel->lock);
     count_submitted_locked(request);
     if (request->transfer_context != NULL)
         request->transfer_context->state = DMA_CONTEXT_WAITING;
     InsertTailList(&channel->waiting, &request->link);
+    next = dma_grant_next_locked(channel);
     host_mutex_unlock(&channel->lock);
-    dma_pump(channel);
+    dma_run(next);
 }
 
 bool dma_submit_now(struct dma_request *request)
@@ -321,8 +328,7 @@ bool dma_submit_now(struct dma_request *request)
     host_mutex_unlock(&channel->lock);
     if (!granted)
         return false;
-    run(request);
-    dma_pump(channel);
+    dma_run(request);
     return true;
 }
 

@@ -32,7 +32,7 @@ extern const struct ke_floor dma_floor;
 
 struct dma_adapter;
 
-/* ---- walk.c: the bytes of a chain of MDLs, page by page ---- */
+/* ---- walk.c: the bytes of a chain of MDLs ---- */
 
 /* Bytes [off, off + bytes) of what the chain describes. */
 struct dma_buffer {
@@ -55,6 +55,15 @@ struct dma_cursor {
 
 void dma_walk(struct dma_cursor *cursor, const struct dma_buffer *buffer);
 bool dma_next_piece(struct dma_cursor *cursor, struct dma_piece *piece);
+
+/* What a buffer has in one MDL. */
+struct dma_stretch {
+    const PFN_NUMBER *pfns;
+    size_t            npages;
+    uint32_t          off;              /* in the first page */
+    uint64_t          bytes;
+};
+bool dma_next_stretch(struct dma_cursor *cursor, struct dma_stretch *stretch);
 
 /* Do the MDLs hold all of the buffer's bytes? */
 bool dma_chain_holds(const struct dma_buffer *buffer);
@@ -92,12 +101,24 @@ void dma_domain_give(struct dma_domain *domain, uint32_t first, uint32_t npages)
 /* The page behind a logical page that permits the access. */
 bool dma_domain_translate(const struct dma_domain *domain, uint64_t la_page, unsigned access, PFN_NUMBER *pfn);
 
+/* ---- runs.c: the runs of pages in a buffer, which are the elements of a device that reaches all memory by itself ---- */
+
+struct dma_runs {
+    uint32_t npages, nruns;
+};
+struct dma_runs dma_count_runs(const struct dma_buffer *buffer);
+
+/* Store the first runs of the buffer, as many as there is room for; how many. */
+void     dma_store_only_run(const struct dma_buffer *buffer, SCATTER_GATHER_ELEMENT *element);  /* which has just been counted */
+uint32_t dma_store_runs(const struct dma_buffer *buffer, SCATTER_GATHER_ELEMENT *elements, uint32_t room);
+
 /* ---- mapping.c: how a device sees a buffer ---- */
 
 struct dma_mapping {
     struct dma_adapter *adapter;
     struct dma_buffer   buffer;
     bool                write;          /* to the device */
+    bool                direct;         /* all of it as it is: no part is copied or remapped, whatever its pages are */
     bool                packed;         /* one copy of everything, without gaps */
     bool                copied;         /* some of it is a copy */
     uint32_t            npieces;
@@ -105,19 +126,6 @@ struct dma_mapping {
     uint32_t            nelements;      /* upper bound until it is mapped */
     uint32_t            first_register; /* piece i has register first_register + i; packed: the copy starts there */
     uint32_t            la_first, la_pages;     /* remapped: likewise for logical pages */
-};
-
-struct dma_element {
-    uint64_t la;
-    uint64_t bytes;
-    bool     copied;
-};
-
-struct dma_elements {
-    struct dma_cursor cursor;
-    struct dma_piece  piece;            /* the next one, not yet in an element */
-    uint32_t          ordinal;          /* its number */
-    bool              more;
 };
 
 /* Fill in what follows from adapter, buffer and direction. False: a page that must be copied is no memory. */
@@ -132,8 +140,8 @@ uint32_t dma_la_pages_needed(const struct dma_mapping *mapping);
 void dma_map(struct dma_mapping *mapping);
 void dma_unmap(struct dma_mapping *mapping);
 
-void dma_elements_start(struct dma_elements *walk, const struct dma_mapping *mapping);
-bool dma_next_element(struct dma_elements *walk, const struct dma_mapping *mapping, struct dma_element *element);
+/* Store the elements, as many as there is room for; how many. */
+uint32_t dma_store_elements(const struct dma_mapping *mapping, SCATTER_GATHER_ELEMENT *elements, uint32_t room);
 
 /* ---- mapregs.c: an adapter's map registers ---- */
 
@@ -290,6 +298,12 @@ struct dma_request *dma_find_locked(struct dma_adapter *adapter, const void *han
 
 /* Take a granted request out of the adapter's books and give its registers back. The lock is held; free the request afterwards. */
 void dma_retire_locked(struct dma_request *request);
+
+/* The oldest request, if it can be started: it has the channel then, and must be run. The lock is held. NULL: none can. */
+struct dma_request *dma_grant_next_locked(struct dma_channel *channel);
+
+/* Run a granted request, and those that can be started thereafter; nothing for NULL. Never while a lock is held. */
+void dma_run(struct dma_request *request);
 
 /* Start whoever can be started. Never while a lock is held. */
 void dma_pump(struct dma_channel *channel);

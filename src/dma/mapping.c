@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a device sees a buffer. Three ways, page by page or for the buffer as a whole:
+ * How a device sees a buffer, page by page or for the buffer as a whole:
  *
+ *     direct          no address of the buffer can be out of reach: the physical ones, in runs (runs.c), nothing looked at page by page
  *     in reach        the physical address as it is
  *     copied          through the map register with the piece's number, at the same offset in its page
  *     packed          device without scatter/gather: if the pieces do not follow each other by themselves, all of them are
@@ -49,13 +50,26 @@ static uint64_t piece_la(const struct dma_mapping *mapping, const struct dma_pie
 
 /* ---- elements ---- */
 
+struct dma_element {
+    uint64_t la;
+    uint64_t bytes;
+    bool     copied;
+};
+
+struct dma_elements {
+    struct dma_cursor cursor;
+    struct dma_piece  piece;            /* the next one, not yet in an element */
+    uint32_t          ordinal;          /* its number */
+    bool              more;
+};
+
 static void step(struct dma_elements *walk)
 {
     walk->ordinal++;
     walk->more = dma_next_piece(&walk->cursor, &walk->piece);
 }
 
-void dma_elements_start(struct dma_elements *walk, const struct dma_mapping *mapping)
+static void start_elements(struct dma_elements *walk, const struct dma_mapping *mapping)
 {
     dma_walk(&walk->cursor, &mapping->buffer);
     walk->ordinal = 0;
@@ -69,7 +83,7 @@ static void packed_element(struct dma_elements *walk, const struct dma_mapping *
     walk->more = false;
 }
 
-bool dma_next_element(struct dma_elements *walk, const struct dma_mapping *mapping, struct dma_element *element)
+static bool next_element(struct dma_elements *walk, const struct dma_mapping *mapping, struct dma_element *element)
 {
     if (!walk->more)
         return false;
@@ -86,7 +100,36 @@ bool dma_next_element(struct dma_elements *walk, const struct dma_mapping *mappi
     return true;
 }
 
+uint32_t dma_store_elements(const struct dma_mapping *mapping, SCATTER_GATHER_ELEMENT *elements, uint32_t room)
+{
+    struct dma_elements walk;
+    struct dma_element element;
+    uint32_t n = 0;
+
+    if (mapping->direct)
+        return dma_store_runs(&mapping->buffer, elements, room);
+    start_elements(&walk, mapping);
+    while (n < room && next_element(&walk, mapping, &element))
+        elements[n++] = (SCATTER_GATHER_ELEMENT){.Address.QuadPart = (LONGLONG)element.la, .Length = (ULONG)element.bytes};
+    return n;
+}
+
 /* ---- the plan ---- */
+
+/* A device for which no buffer can need a copy or a logical page. */
+static bool sees_all(const struct dma_adapter *adapter)
+{
+    return adapter->scatter_gather && adapter->domain == NULL && dma_reach(adapter) == MM_NO_PFN;
+}
+
+static bool plan_direct(struct dma_mapping *mapping)
+{
+    const struct dma_runs runs = dma_count_runs(&mapping->buffer);
+
+    mapping->npieces = mapping->npages = runs.npages;
+    mapping->nelements = runs.nruns;
+    return true;
+}
 
 static uint32_t packed_pages(const struct dma_mapping *mapping)
 {
@@ -103,7 +146,7 @@ static void count_elements(struct dma_mapping *mapping)
     struct dma_element element;
 
     mapping->nelements = 0;
-    for (dma_elements_start(&walk, mapping); dma_next_element(&walk, mapping, &element); mapping->nelements++)
+    for (start_elements(&walk, mapping); next_element(&walk, mapping, &element); mapping->nelements++)
         mapping->copied |= element.copied;
 }
 
@@ -127,6 +170,9 @@ bool dma_plan(struct dma_mapping *mapping)
 {
     mapping->packed = mapping->copied = false;
     mapping->first_register = mapping->la_first = 0;
+    mapping->direct = sees_all(mapping->adapter);
+    if (mapping->direct)
+        return plan_direct(mapping);
     if (!survey(mapping))
         return false;
     count_elements(mapping);
@@ -139,14 +185,28 @@ bool dma_plan(struct dma_mapping *mapping)
     return true;
 }
 
+static bool plan_first_run(struct dma_mapping *mapping)
+{
+    SCATTER_GATHER_ELEMENT run;
+
+    if (dma_store_runs(&mapping->buffer, &run, 1) == 0)
+        return false;
+    mapping->buffer.bytes = run.Length;
+    mapping->copied = false;
+    return plan_direct(mapping);
+}
+
 bool dma_plan_first(struct dma_mapping *mapping)
 {
     struct dma_elements walk;
     struct dma_element element;
 
     mapping->packed = false;
-    dma_elements_start(&walk, mapping);
-    if (!dma_next_element(&walk, mapping, &element))
+    mapping->direct = sees_all(mapping->adapter);
+    if (mapping->direct)
+        return plan_first_run(mapping);
+    start_elements(&walk, mapping);
+    if (!next_element(&walk, mapping, &element))
         return false;
     mapping->buffer.bytes = element.bytes;
     mapping->copied = element.copied;

@@ -22,6 +22,18 @@ size_t dma_list_bytes(uint32_t nelements)
 
 /* ---- making one ---- */
 
+/* They depend on nothing that is still to be granted. */
+static void store_direct_elements(struct dma_request *request)
+{
+    const struct dma_mapping *mapping = &request->mapping;
+
+    request->nelements = mapping->nelements;
+    if (mapping->nelements == 1)
+        dma_store_only_run(&mapping->buffer, request->elements);
+    else
+        request->nelements = dma_store_elements(mapping, request->elements, mapping->nelements);
+}
+
 static struct dma_request *new_request(struct dma_adapter *adapter, const struct dma_list_call *call,
                                        const struct dma_mapping *mapping)
 {
@@ -42,6 +54,8 @@ static struct dma_request *new_request(struct dma_adapter *adapter, const struct
     request->original = call->buffer.mdl;
     request->elements = (SCATTER_GATHER_ELEMENT *)(void *)(request + 1);
     request->list = call->own_buffer ? call->list : (PSCATTER_GATHER_LIST)(void *)(request->elements + mapping->nelements);
+    if (mapping->direct)
+        store_direct_elements(request);
     return request;
 }
 
@@ -84,35 +98,28 @@ NTSTATUS dma_make_list(struct dma_adapter *adapter, const struct dma_list_call *
     return STATUS_SUCCESS;
 }
 
-/* A driver that has changed its MDLs since it asked gets no more elements than there is room for. */
-static uint32_t fill_elements(const struct dma_mapping *mapping, SCATTER_GATHER_ELEMENT *elements)
+/* Those that depend on the registers or the logical pages that the request was granted. */
+static void store_granted_elements(struct dma_request *request)
 {
-    struct dma_elements walk;
-    struct dma_element element;
-    uint32_t n = 0;
+    const uint32_t n = dma_store_elements(&request->mapping, request->elements, request->mapping.nelements);
 
-    dma_elements_start(&walk, mapping);
-    while (n < mapping->nelements && dma_next_element(&walk, mapping, &element))
-        elements[n++] = (SCATTER_GATHER_ELEMENT){.Address.QuadPart = (LONGLONG)element.la, .Length = (ULONG)element.bytes};
-    return n;
+    dma_lock(request->adapter);
+    request->nelements = n;
+    dma_unlock(request->adapter);
 }
 
+/* A driver that has changed its MDLs since it asked gets no more elements than there is room for. */
 void dma_fill_list(struct dma_request *request)
 {
-    struct dma_adapter *adapter = request->adapter;
-    const uint32_t n = fill_elements(&request->mapping, request->elements);
-
+    if (!request->mapping.direct)
+        store_granted_elements(request);
     dma_map(&request->mapping);
-    dma_program_controller(adapter, (struct dma_controller){
+    dma_program_controller(request->adapter, (struct dma_controller){
         .la = (uint64_t)request->elements[0].Address.QuadPart, .bytes = request->elements[0].Length,
         .left = request->elements[0].Length, .write = request->mapping.write, .active = true});
-    request->list->NumberOfElements = n;
+    request->list->NumberOfElements = request->nelements;
     request->list->Reserved = 0;
-    memcpy(request->list->Elements, request->elements, n * sizeof(request->elements[0]));
-    dma_lock(adapter);
-    request->nelements = n;
-    adapter->lists_made++;
-    dma_unlock(adapter);
+    memcpy(request->list->Elements, request->elements, request->nelements * sizeof(request->elements[0]));
     ke_count(KE_OUTSTANDING_LISTS, 1);
     ke_count(KE_LISTS_BUILT, 1);
 }
@@ -189,12 +196,10 @@ NTSTATUS dma_calculate_list(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID CurrentVa, 
 
 /* ---- giving one back ---- */
 
-static struct dma_request *take_out(struct dma_adapter *adapter, const void *list)
+static struct dma_request *end_locked(struct dma_adapter *adapter, const void *list)
 {
-    struct dma_request *request;
+    struct dma_request *request = dma_find_locked(adapter, list);
 
-    dma_lock(adapter);
-    request = dma_find_locked(adapter, list);
     if (request == NULL || request->kind != DMA_FOR_LIST || request->ended)
         ke_bug_check(DRIVER_VERIFIER_DMA_VIOLATION, SURPLUS_LIST, adapter->lists_made, adapter->lists_put + 1, 0);
     request->ended = true;
@@ -204,8 +209,6 @@ static struct dma_request *take_out(struct dma_adapter *adapter, const void *lis
         adapter->channel->holder = NULL;
         adapter->channel->busy = false;
     }
-    dma_unlock(adapter);
-    dma_remember_list(adapter, request);
     return request;
 }
 
@@ -221,22 +224,51 @@ static void free_target(struct machine *machine, PMDL mdl)
     }
 }
 
+static struct dma_request *retire_locked(struct dma_request *request)
+{
+    dma_retire_locked(request);
+    return dma_grant_next_locked(request->adapter->channel);
+}
+
+/* Nothing was copied, and nobody wants to know later what the list covered. */
+static bool leaves_no_trace(const struct machine *machine, const struct dma_request *request)
+{
+    return request->mapping.direct && machine->options.verifier == 0;
+}
+
+/* Copies go to where they belong before registers and logical pages are anyone else's. */
+static struct dma_request *bring_back(struct machine *machine, struct dma_request *request)
+{
+    struct dma_request *next;
+
+    dma_remember_list(request->adapter, request);
+    dma_unmap(&request->mapping);
+    free_target(machine, request->target);
+    dma_lock(request->adapter);
+    next = retire_locked(request);
+    dma_unlock(request->adapter);
+    return next;
+}
+
 /* Doc: wdm/nc-wdm-pput_scatter_gather_list */
 VOID dma_put_list(PDMA_ADAPTER DmaAdapter, PSCATTER_GATHER_LIST ScatterGather, BOOLEAN WriteToDevice)
 {
     struct machine *machine = ke_machine();
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
-    struct dma_request *request;
+    struct dma_request *request, *next = NULL;
+    bool over;
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, DISPATCH_LEVEL, DISPATCH_LEVEL);
     KE_HOOK(machine, dma_put_list_check, DmaAdapter, ScatterGather, WriteToDevice);
-    request = take_out(adapter, ScatterGather);
-    dma_unmap(&request->mapping);
-    free_target(machine, request->target);
     dma_lock(adapter);
-    dma_retire_locked(request);
+    request = end_locked(adapter, ScatterGather);
+    over = leaves_no_trace(machine, request);
+    if (over)
+        next = retire_locked(request);
     dma_unlock(adapter);
+    if (!over)
+        next = bring_back(machine, request);
     dma_request_free(request);
     ke_count(KE_OUTSTANDING_LISTS, -1);
-    dma_pump(adapter->channel);
+    dma_run(next);
 }

@@ -74,11 +74,9 @@ static void place(const struct dma_request *request, struct dma_mapping *mapping
 
 static uint64_t la_of(const struct dma_mapping *mapping)
 {
-    struct dma_elements walk;
-    struct dma_element element;
+    SCATTER_GATHER_ELEMENT first;
 
-    dma_elements_start(&walk, mapping);
-    return dma_next_element(&walk, mapping, &element) ? element.la : 0;
+    return dma_store_elements(mapping, &first, 1) == 1 ? (uint64_t)first.Address.QuadPart : 0;
 }
 
 /* Nobody else works on this request meanwhile: the lock is for those who look at the adapter's books. */

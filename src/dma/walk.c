@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The bytes of a chain of MDLs, page by page, by their PFNs. An MDL of no bytes is passed over.
+ * The bytes of a chain of MDLs, page by page or MDL by MDL, by their PFNs. An MDL of no bytes is passed over.
  *
  *     MDL    |----[#### page 0 ####|#### page 1 ####|### page 2]      ByteOffset, ByteCount
  *     pieces      [      1         |       2        |     3    ]
+ *     stretch     [                  all of these              ]
  */
 
 #include "dma/dma.h"
@@ -17,7 +18,7 @@ void dma_walk(struct dma_cursor *cursor, const struct dma_buffer *buffer)
     }
 }
 
-static void pass(struct dma_cursor *cursor, uint32_t bytes)
+static void pass(struct dma_cursor *cursor, uint64_t bytes)
 {
     cursor->off += bytes;
     cursor->left -= bytes;
@@ -41,6 +42,22 @@ bool dma_next_piece(struct dma_cursor *cursor, struct dma_piece *piece)
         bytes = SPAN_PAGE_SIZE - piece->off;
     piece->bytes = (uint32_t)(bytes < cursor->left ? bytes : cursor->left);
     pass(cursor, piece->bytes);
+    return true;
+}
+
+bool dma_next_stretch(struct dma_cursor *cursor, struct dma_stretch *stretch)
+{
+    uint64_t at, bytes;
+
+    if (cursor->left == 0 || cursor->mdl == NULL)
+        return false;
+    at = cursor->mdl->ByteOffset + cursor->off;
+    bytes = cursor->mdl->ByteCount - cursor->off;
+    stretch->pfns = mdl_pfns(cursor->mdl) + (at >> SPAN_PAGE_SHIFT);
+    stretch->off = (uint32_t)(at & SPAN_PAGE_MASK);
+    stretch->bytes = bytes < cursor->left ? bytes : cursor->left;
+    stretch->npages = span_pages(stretch->off, stretch->bytes);
+    pass(cursor, stretch->bytes);
     return true;
 }
 

@@ -59,7 +59,16 @@ static size_t find_word(const _Atomic uint64_t *words, size_t n, uint64_t value)
     return i;
 }
 
-static const struct rtl_lanes scalar = {"scalar", store_steps, count_steps, equal, all_bytes, count_nonzero, find_word};
+static size_t count_breaks(const uint64_t *p, size_t n)
+{
+    size_t breaks = 0;
+
+    for (size_t i = 1; i < n; i++)
+        breaks += p[i] != p[i - 1] + 1;
+    return breaks;
+}
+
+static const struct rtl_lanes scalar = {"scalar", store_steps, count_steps, equal, all_bytes, count_nonzero, find_word, count_breaks};
 
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #include <immintrin.h>
@@ -179,8 +188,22 @@ static AVX2 size_t find_word_avx2(const _Atomic uint64_t *words, size_t n, uint6
     return i + find_word(words + i, n - i, value);
 }
 
+/* A comparison that holds is -1: what follows is counted, and the rest are breaks. */
+static AVX2 size_t count_breaks_avx2(const uint64_t *p, size_t n)
+{
+    const __m256i one = _mm256_set1_epi64x(1);
+    __m256i follow = _mm256_setzero_si256();
+    uint64_t sums[4];
+    size_t i = 0;
+
+    for (; i + 5 <= n; i += 4)
+        follow = _mm256_sub_epi64(follow, _mm256_cmpeq_epi64(_mm256_add_epi64(load4(p + i), one), load4(p + i + 1)));
+    _mm256_storeu_si256((void *)sums, follow);
+    return i - (sums[0] + sums[1] + sums[2] + sums[3]) + count_breaks(p + i, n - i);
+}
+
 static const struct rtl_lanes avx2 = {
-    "AVX2", store_steps_avx2, count_steps_avx2, equal_avx2, all_bytes_avx2, count_nonzero_avx2, find_word_avx2};
+    "AVX2", store_steps_avx2, count_steps_avx2, equal_avx2, all_bytes_avx2, count_nonzero_avx2, find_word_avx2, count_breaks_avx2};
 
 /* ---- AVX-512: eight numbers, 64 bytes; what is left over goes to AVX2 ---- */
 
@@ -333,8 +356,23 @@ static AVX512 size_t find_word_avx512(const _Atomic uint64_t *words, size_t n, u
     return n;
 }
 
+static AVX512 size_t count_breaks_avx512(const uint64_t *p, size_t n)
+{
+    const __m512i one = _mm512_set1_epi64(1);
+    __m512i breaks = _mm512_setzero_si512();
+    size_t i = 0;
+
+    for (; i + 9 <= n; i += 8) {
+        const __mmask8 lanes = _mm512_cmpneq_epi64_mask(_mm512_add_epi64(load8(p + i), one), load8(p + i + 1));
+
+        breaks = _mm512_mask_add_epi64(breaks, lanes, breaks, one);
+    }
+    return (size_t)_mm512_reduce_add_epi64(breaks) + count_breaks(p + i, n - i);
+}
+
 static const struct rtl_lanes avx512 = {
-    "AVX-512", store_steps_avx512, count_steps_avx512, equal_avx512, all_bytes_avx512, count_nonzero_avx512, find_word_avx512};
+    "AVX-512", store_steps_avx512, count_steps_avx512, equal_avx512, all_bytes_avx512, count_nonzero_avx512, find_word_avx512,
+    count_breaks_avx512};
 
 size_t rtl_lanes_available(const struct rtl_lanes *available[3])
 {

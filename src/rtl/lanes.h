@@ -50,6 +50,9 @@ struct rtl_lanes {
 
     /* The index of the first entry with this value; n: there is none. */
     size_t (*find_word)(const _Atomic uint64_t *words, size_t n, uint64_t value);
+
+    /* How many of the entries do not follow the one before them: p[i] != p[i - 1] + 1. */
+    size_t (*count_breaks)(const uint64_t *p, size_t n);
 };
 
 /* Those that this processor can run, the best one first; the scalar ones are always the last. How many there are. */

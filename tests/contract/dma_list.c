@@ -174,6 +174,92 @@ TEST(dma_list, chain__of_three__is_one_list)
     }
 }
 
+/* ---- Runs of every length, in a chain whose MDLs may join inside a page ---- */
+
+enum { CHAIN = 4, CHAIN_PAGES = 40 };
+
+/* What the buffer is, page by page: where it is and how much of it, joined wherever it goes on at the next byte. */
+static ULONG expected_elements(PMDL mdl, ULONG bytes, SCATTER_GATHER_ELEMENT *elements)
+{
+    ULONG n = 0;
+
+    for (; bytes > 0; mdl = mdl->Next)
+        for (ULONG at = mdl->ByteOffset, end = at + mdl->ByteCount; at < end && bytes > 0;) {
+            const uint64_t pa = (MmGetMdlPfnArray(mdl)[at / PAGE_SIZE] << PAGE_SHIFT) + at % PAGE_SIZE;
+            ULONG here = min(PAGE_SIZE - at % PAGE_SIZE, end - at);
+
+            here = min(here, bytes);
+            if (n > 0 && (uint64_t)elements[n - 1].Address.QuadPart + elements[n - 1].Length == pa)
+                elements[n - 1].Length += here;
+            else
+                elements[n++] = (SCATTER_GATHER_ELEMENT){.Address.QuadPart = (LONGLONG)pa, .Length = here};
+            at += here;
+            bytes -= here;
+        }
+    return n;
+}
+
+/* Each number follows the one before it or not, as the seed wants. Every MDL but the first begins where the one before it ends, or elsewhere. */
+static ULONG number_chain(PMDL *mdls, const PFN_NUMBER *memory, unsigned *seed)
+{
+    ULONG bytes = 0, next = 0;
+
+    for (int i = 0; i < CHAIN; i++) {
+        const ULONG end = i == 0 ? 0 : (mdls[i - 1]->ByteOffset + mdls[i - 1]->ByteCount) % PAGE_SIZE;
+        const bool joins = i > 0 && rand_r(seed) % 2 == 0;
+
+        mdls[i]->ByteOffset = joins ? end : (ULONG)rand_r(seed) % PAGE_SIZE;
+        mdls[i]->ByteCount = 1 + (ULONG)rand_r(seed) % ((CHAIN_PAGES - 1) * PAGE_SIZE);
+        next = joins ? (end == 0 ? next : next - 1) : (ULONG)rand_r(seed) % CHAIN_PAGES;
+        for (ULONG page = 0; page < CHAIN_PAGES; page++) {
+            next = rand_r(seed) % 4 == 0 && page > 0 ? (ULONG)rand_r(seed) % CHAIN_PAGES : next;
+            MmGetMdlPfnArray(mdls[i])[page] = memory[next++ % (2 * CHAIN_PAGES)];
+            if (page + 1 == ADDRESS_AND_SIZE_TO_SPAN_PAGES(mdls[i]->ByteOffset, mdls[i]->ByteCount))
+                break;
+        }
+        bytes += mdls[i]->ByteCount;
+    }
+    return bytes;
+}
+
+/* SCATTER_GATHER_LIST-02: a list has one element for each run, wherever runs begin, end and go on in the chain's next MDL. */
+TEST(dma_list, elements__runs_of_every_length_in_a_chain__join_to_the_byte)
+{
+    static SCATTER_GATHER_ELEMENT expected[CHAIN * CHAIN_PAGES];
+    const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION2, 64, CHAIN * CHAIN_PAGES * PAGE_SIZE);
+    PFN_NUMBER memory[2 * CHAIN_PAGES];
+    PUCHAR block = MmAllocateContiguousMemory(sizeof(memory) / sizeof(memory[0]) * PAGE_SIZE, (PHYSICAL_ADDRESS){.QuadPart = -1});
+    PMDL mdls[CHAIN];
+    unsigned seed = SEED;
+
+    for (ULONG i = 0; i < 2 * CHAIN_PAGES; i++)
+        memory[i] = frame_of(block + i * PAGE_SIZE);
+    for (int i = 0; i < CHAIN; i++) {
+        mdls[i] = mdl_over(block, CHAIN_PAGES * PAGE_SIZE);
+        MmBuildMdlForNonPagedPool(mdls[i]);
+        if (i > 0)
+            mdls[i - 1]->Next = mdls[i];
+    }
+    for (int round = 0; round < 2000; round++) {
+        const ULONG bytes = number_chain(mdls, memory, &seed) - (ULONG)rand_r(&seed) % mdls[CHAIN - 1]->ByteCount;
+        const PSCATTER_GATHER_LIST list = get_list(adapter, mdls[0], 0, bytes, TRUE);
+        const ULONG n = expected_elements(mdls[0], bytes, expected);
+
+        EXPECT_EQ(list->NumberOfElements, n);
+        for (ULONG i = 0; i < n; i++) {
+            EXPECT_EQ(list->Elements[i].Address.QuadPart, expected[i].Address.QuadPart);
+            EXPECT_EQ(list->Elements[i].Length, expected[i].Length);
+        }
+        put_list(adapter, list, TRUE);
+    }
+    for (int i = 0; i < CHAIN; i++) {
+        mdls[i]->Next = NULL;
+        IoFreeMdl(mdls[i]);
+    }
+    MmFreeContiguousMemory(block);
+    put_adapter(adapter);
+}
+
 /* SCATTER_GATHER_LIST-02: a list of a thousand elements shows each byte once and in order. */
 TEST(dma_list, elements__a_thousand__show_each_byte_in_order)
 {

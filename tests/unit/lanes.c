@@ -141,6 +141,23 @@ TEST(lanes, find_word__anywhere_or_not_at_all__same_as_scalar)
         }
 }
 
+/* Runs of all lengths, as many breaks as there are. */
+TEST(lanes, count_breaks__runs_of_any_length__same_as_scalar)
+{
+    uint64_t numbers[MOST + SHIFTS];
+
+    scalar();
+    for (size_t run = 1; run <= MOST; run++) {
+        for (size_t i = 0; i < MOST + SHIFTS; i++)
+            numbers[i] = i + i / run * 5;
+        for (size_t n = 0; n <= MOST; n++)
+            for (size_t b = 0; b < nbodies; b++)
+                for (size_t shift = 0; shift < SHIFTS; shift++)
+                    EXPECT_EQ(bodies[b]->count_breaks(numbers + shift, n), scalar()->count_breaks(numbers + shift, n));
+        EXPECT_EQ(scalar()->count_breaks(numbers, MOST), (MOST - 1) / run);
+    }
+}
+
 /* A move is memmove, whichever way the two arrays overlap. */
 TEST(copy, move_words__any_length_and_overlap__same_as_memmove)
 {
