@@ -42,14 +42,17 @@ static void give_back(struct machine *machine, const PFN_NUMBER *pfns, size_t n)
 
 static void settle(struct machine *machine, const struct pages_call *call, const PFN_NUMBER *pfns, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
+    while (n > 0) {
         uint32_t page;
+        const size_t run = mm_run_of_pfns(machine, pfns, n, &page);
 
-        VERIFY(mm_page_of_pfn(machine, pfns[i], &page));
-        mm_frames_mark(machine, page, 1, MM_FRAME_PAGES);
-        mm_frame(machine, page)->cache = (uint8_t)(call->cache + 1);
+        VERIFY(run != 0);
+        mm_frames_mark(machine, page, run, MM_FRAME_PAGES);
+        mm_frames_set_cache(machine, page, run, call->cache);
         if (!(call->flags & MM_DONT_ZERO_ALLOCATION))
-            mm_frames_zero(machine, page, 1);
+            mm_frames_zero(machine, page, run);
+        pfns += run;
+        n -= run;
     }
 }
 
@@ -258,16 +261,33 @@ PMDL MmAllocateNodePagesForMdlEx(PHYSICAL_ADDRESS LowAddress, PHYSICAL_ADDRESS H
                             CacheType, (int)IdealNode, Flags);
 }
 
+static _Noreturn void stop_not_own_page(PMDL mdl, const PFN_NUMBER *pfn)
+{
+    ke_bug_check(MEMORY_MANAGEMENT, 0x1236, (uintptr_t)mdl, (uintptr_t)pfn, *pfn);
+}
+
+/* How many numbers from the start are of pages in a row that a routine of this file allocated; 0: the first is not. */
+static size_t run_of_own_pages(const struct machine *machine, const PFN_NUMBER *pfns, size_t n)
+{
+    uint32_t page;
+    const size_t run = mm_run_of_pfns(machine, pfns, n, &page);
+
+    if (run == 0 || mm_frames_are(machine, page, run, MM_FRAME_PAGES))
+        return run;
+    return mm_frames_are(machine, page, 1, MM_FRAME_PAGES) ? 1 : 0;
+}
+
 /* Bug check 0x1A/0x1236 for an MDL that brought no pages of its own, or a page that it cannot have brought. */
 static void require_own_pages(const struct machine *machine, PMDL mdl)
 {
     const bool other = mdl_has(mdl, MDL_PARTIAL) || mdl_block_is_ours(machine, mdl);
-    const PPFN_NUMBER pfns = mdl_pfns(mdl);
-    uint32_t page;
+    const PFN_NUMBER *pfns = mdl_pfns(mdl);
 
-    for (size_t i = 0; i < mdl_span(mdl); i++)
-        if (other || !mm_page_of_pfn(machine, pfns[i], &page) || mm_frame_state(machine, page) != MM_FRAME_PAGES)
-            ke_bug_check(MEMORY_MANAGEMENT, 0x1236, (uintptr_t)mdl, (uintptr_t)&pfns[i], pfns[i]);
+    for (size_t left = mdl_span(mdl), run; left > 0; left -= run, pfns += run) {
+        run = other ? 0 : run_of_own_pages(machine, pfns, left);
+        if (run == 0)
+            stop_not_own_page(mdl, pfns);
+    }
 }
 
 static void clear_pages(struct machine *machine, PMDL mdl)

@@ -257,9 +257,10 @@ static size_t take_runs_locked(struct mm_zone *zone, size_t npages, PFN_NUMBER *
 {
     size_t done = 0, index, got;
 
-    while (done < npages && (got = rtl_buddy_take_run(&zone->buddy, npages - done, &index)) != 0)
-        for (size_t i = 0; i < got; i++)
-            pfns[done++] = pfn_in_zone(zone, (uint32_t)(index + i));
+    while (done < npages && (got = rtl_buddy_take_run(&zone->buddy, npages - done, &index)) != 0) {
+        store_pfns(zone, (uint32_t)index, got, pfns + done);
+        done += got;
+    }
     return done;
 }
 
@@ -337,12 +338,23 @@ static bool release_frame(struct machine *machine, uint32_t page)
     return atomic_compare_exchange_strong(&machine->mm->frame_states[page], &zombie, MM_FRAME_FREE);
 }
 
+static bool is_released(struct machine *machine, uint32_t page)
+{
+    return LIKELY(atomic_load_explicit(&mm_frame(machine, page)->pins, memory_order_relaxed) == 0) || release_frame(machine, page);
+}
+
+/*
+ * Hardly any frame is pinned now, so all of them become free, and behind one fence those that have pins become zombies after all. Whoever
+ * drops a last pin before finds a free frame, which is nobody's to release, and then we find no pin.
+ */
 void mm_frames_give(struct machine *machine, uint32_t first, size_t npages)
 {
     size_t start = 0;
 
+    mm_frames_mark(machine, first, npages, MM_FRAME_FREE);
+    atomic_thread_fence(memory_order_seq_cst);
     for (size_t i = 0; i < npages; i++) {
-        if (release_frame(machine, first + (uint32_t)i))
+        if (is_released(machine, first + (uint32_t)i))
             continue;
         if (i > start)
             give_run(machine, first + (uint32_t)start, i - start);
@@ -370,6 +382,12 @@ void mm_frame_unpinned(struct machine *machine, uint32_t page)
         give_run(machine, page, 1);
 }
 
+void mm_frames_set_cache(struct machine *machine, uint32_t first, size_t npages, MEMORY_CACHING_TYPE cache)
+{
+    for (size_t i = 0; i < npages; i++)
+        mm_frame(machine, first + (uint32_t)i)->cache = (uint8_t)(cache + 1);
+}
+
 void mm_frames_zero(struct machine *machine, uint32_t first, size_t npages)
 {
     for (size_t i = 0; i < npages; i++) {
@@ -389,8 +407,15 @@ void mm_frames_allow_execution(struct machine *machine, uint32_t first, size_t n
 
 void mm_frames_mark(struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state)
 {
+    _Atomic uint8_t *states = &machine->mm->frame_states[first];
+
     for (size_t i = 0; i < npages; i++)
-        set_state(machine, first + (uint32_t)i, state);
+        atomic_store_explicit(&states[i], (uint8_t)state, memory_order_release);
+}
+
+bool mm_frames_are(const struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state)
+{
+    return rtl_all_bytes(&machine->mm->frame_states[first], npages, 0xFF, (uint8_t)state);
 }
 
 size_t mm_frames_free(struct machine *machine)

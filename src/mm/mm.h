@@ -98,11 +98,14 @@ void mm_frames_give_unpinned(struct machine *machine, uint32_t first, size_t npa
 /* Give frames back. Those with pins of their own become zombies. */
 void mm_frames_give(struct machine *machine, uint32_t first, size_t npages);
 
+void mm_frames_set_cache(struct machine *machine, uint32_t first, size_t npages, MEMORY_CACHING_TYPE cache);
+
 /* Make pages read as zero through the window, without touching those that do already. */
 void mm_frames_zero(struct machine *machine, uint32_t first, size_t npages);
 
 void mm_frames_allow_execution(struct machine *machine, uint32_t first, size_t npages);
 void mm_frames_mark(struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state);
+bool mm_frames_are(const struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state);     /* all of them? */
 size_t mm_frames_free(struct machine *machine);
 
 /* ---- window.c: the RAM window ---- */
