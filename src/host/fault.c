@@ -2,9 +2,9 @@
 /*
  * Bad accesses: one SIGSEGV and SIGBUS handler that describes the access and asks its owner what to do.
  *
- * The handler runs on the faulting thread's own stack with both signals unblocked: its owner may leave it by siglongjmp
- * to a point that saved no signal mask, and a fault inside it is a fault like any other. (ThreadSanitizer blocks
- * signals around handlers whatever SA_NODEFER says, so they are unblocked by hand.)
+ * The handler runs on the faulting thread's own stack with both signals unblocked, by SA_NODEFER and an empty mask: its owner may leave
+ * it by siglongjmp to a point that saved no signal mask, and a fault inside it is a fault like any other. ThreadSanitizer blocks
+ * signals around handlers all the same, so under it they are unblocked by hand, for a system call each time.
  */
 
 #include "host/host.h"
@@ -18,6 +18,14 @@
 static host_fault_fn   *owner;
 static struct sigaction before_segv;
 static struct sigaction before_bus;
+
+#if defined(__SANITIZE_THREAD__)
+#define BLOCKS_AROUND_HANDLERS 1
+#elif defined(__has_feature)
+#define BLOCKS_AROUND_HANDLERS __has_feature(thread_sanitizer)
+#else
+#define BLOCKS_AROUND_HANDLERS 0
+#endif
 
 static void unblock_faults(void)
 {
@@ -82,7 +90,8 @@ static void on_fault(int signal, siginfo_t *info, void *context)
     const int saved_errno = errno;
     struct host_fault fault;
 
-    unblock_faults();
+    if (BLOCKS_AROUND_HANDLERS)
+        unblock_faults();
     describe(&fault, info, context);
     fault_ip = fault.ip;
     if (info->si_code <= 0 || owner(&fault) == HOST_FAULT_CHAIN)
@@ -124,17 +133,30 @@ void host_abort_after(unsigned seconds)
 
 #define UNINSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined"), noinline))
 
-UNINSTRUMENTED void host_probe_read(const volatile void *va)
+/* The first byte of the range, then the first byte of each further page. */
+static inline uintptr_t next_page(uintptr_t va)
 {
-    (void)*(const volatile uint8_t *)va;
+    return (va & ~(uintptr_t)(HOST_PAGE_SIZE - 1)) + HOST_PAGE_SIZE;
+}
+
+UNINSTRUMENTED void host_probe_read(const volatile void *va, size_t bytes)
+{
+    const uintptr_t last = (uintptr_t)va + (bytes - 1);
+
+    for (uintptr_t at = (uintptr_t)va; at <= last; at = next_page(at))
+        (void)*(const volatile uint8_t *)at;
 }
 
 /* An atomic OR of nothing: it needs write access and changes no byte, even while another thread writes it. */
-UNINSTRUMENTED void host_probe_write(volatile void *va)
+UNINSTRUMENTED void host_probe_write(volatile void *va, size_t bytes)
 {
+    const uintptr_t last = (uintptr_t)va + (bytes - 1);
+
+    for (uintptr_t at = (uintptr_t)va; at <= last; at = next_page(at)) {
 #if defined(__x86_64__)
-    __asm__ volatile("lock orb $0, %0" : "+m"(*(volatile uint8_t *)va)::"cc");
+        __asm__ volatile("lock orb $0, %0" : "+m"(*(volatile uint8_t *)at)::"cc");
 #else
-    __atomic_fetch_or((volatile uint8_t *)va, 0, __ATOMIC_RELAXED);
+        __atomic_fetch_or((volatile uint8_t *)at, 0, __ATOMIC_RELAXED);
 #endif
+    }
 }

@@ -64,9 +64,12 @@ typedef enum host_fault_verdict host_fault_fn(const struct host_fault *fault);
 int  host_faults_install(host_fault_fn *handler);
 void host_faults_remove(void);
 
-/* Touch one byte that may fault, in a function that no sanitizer instruments: a load, or a locked OR of 0. */
-void host_probe_read(const volatile void *va);
-void host_probe_write(volatile void *va);
+/*
+ * Touch bytes that may fault, in a function that no sanitizer instruments: the first of the range and the first of each further page,
+ * by a load or by a locked OR of 0. A range of no bytes is the caller's mistake.
+ */
+void host_probe_read(const volatile void *va, size_t bytes);
+void host_probe_write(volatile void *va, size_t bytes);
 
 /* Can a byte there be read? Asks the kernel, so that no fault arises whatever the answer. */
 bool host_is_readable(const void *va);

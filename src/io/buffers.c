@@ -67,12 +67,8 @@ static NTSTATUS capture_input(struct machine *machine, KPROCESSOR_MODE mode, voi
 static void touch_pages(void *context)
 {
     const struct io_buffer *buffer = context;
-    uint8_t *const first = buffer->va;
-    uint8_t *const last = first + (buffer->bytes - 1);
 
-    for (uint8_t *at = first; at < last; at = (uint8_t *)span_page_base((uintptr_t)at) + SPAN_PAGE_SIZE)
-        host_probe_write(at);
-    host_probe_write(last);
+    host_probe_write(buffer->va, buffer->bytes);
 }
 
 static NTSTATUS probe_output(struct machine *machine, KPROCESSOR_MODE mode, struct io_buffer buffer)

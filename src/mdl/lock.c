@@ -154,10 +154,10 @@ VOID MmProbeAndLockSelectedPages(PMDLX MemoryDescriptorList, PFILE_SEGMENT_ELEME
 static void require_pages(const struct machine *machine, PMDL mdl)
 {
     const PPFN_NUMBER pfns = mdl_pfns(mdl);
+    const size_t good = mm_pfns_exist(machine, pfns, mdl_span(mdl));
 
-    for (size_t i = 0; i < mdl_span(mdl); i++)
-        if (!mm_pfn_exists(machine, pfns[i]))
-            ke_bug_check(MEMORY_MANAGEMENT, 0x1236, (uintptr_t)mdl, (uintptr_t)&pfns[i], pfns[i]);
+    if (good != mdl_span(mdl))
+        ke_bug_check(MEMORY_MANAGEMENT, 0x1236, (uintptr_t)mdl, (uintptr_t)&pfns[good], pfns[good]);
 }
 
 static bool has_own_mapping(const MDL *mdl)

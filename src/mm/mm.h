@@ -303,6 +303,9 @@ bool mm_range_is_held(struct machine *machine, uintptr_t va, const PFN_NUMBER *p
 /* Does any page have this number: RAM, a device's, or the host's? */
 bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn);
 
+/* How many numbers from the start some page has. */
+size_t mm_pfns_exist(const struct machine *machine, const PFN_NUMBER *pfns, size_t n);
+
 /* May this PFN be mapped: memory that exists, and that cannot be taken away (pinned, or nonpaged by nature)? */
 bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn);
 
@@ -387,6 +390,7 @@ struct mm_state {
     struct mm_space  *special_pool;     /* nonpaged blocks with a page of their own each; NULL without the verifier's flag */
     PEPROCESS         initial_process;
     _Atomic(struct mm_space *) spaces[MM_MAX_SPACES];
+    _Atomic uint32_t  spaces_end;       /* no space ever had this index or a higher one */
     struct mm_space  *ended;            /* empty ones, to be used again: another thread may be looking at one */
     struct host_mutex spaces_lock;      /* held while a space comes, goes or is trimmed */
     _Atomic(struct mm_claim_row *) claim_rows;          /* a list that only grows */

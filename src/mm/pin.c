@@ -120,10 +120,21 @@ static void unpin_pfn(struct machine *machine, PFN_NUMBER pfn)
         mm_frame_unpinned(machine, page);
 }
 
+/* Pages of the host count no pins: a run of them is passed at once. */
+static size_t host_run(const PFN_NUMBER *pfns, size_t n)
+{
+    const struct rtl_steps numbers = rtl_steps_up_from(pfns[0]);
+
+    return is_host_pfn(pfns[0]) ? rtl_lanes->count_steps(pfns, &numbers, n) : 0;
+}
+
 static void unpin_pfns(struct machine *machine, const PFN_NUMBER *pfns, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        unpin_pfn(machine, pfns[i]);
+    for (size_t i = 0; i < n; i++) {
+        i += host_run(pfns + i, n - i);
+        if (i < n)
+            unpin_pfn(machine, pfns[i]);
+    }
 }
 
 /* ---- spaces ---- */
@@ -270,22 +281,14 @@ static NTSTATUS lock_in_window(struct machine *machine, const struct mm_lock_req
     return status;
 }
 
-/* A probe touches only bytes inside the buffer: its first byte, then the first byte of each further page. */
 static void probe_host(void *context)
 {
     const struct mm_lock_request *request = context;
-    const uintptr_t last = request->va + request->bytes - 1;
-    uintptr_t va = request->va;
 
-    for (;;) {
-        if (request->write)
-            host_probe_write((void *)va);
-        else
-            host_probe_read((const void *)va);
-        if (span_page_base(va) == span_page_base(last))
-            return;
-        va = span_page_base(va) + SPAN_PAGE_SIZE;
-    }
+    if (request->write)
+        host_probe_write((void *)request->va, request->bytes);
+    else
+        host_probe_read((const void *)request->va, request->bytes);
 }
 
 static NTSTATUS lock_on_host(const struct mm_lock_request *request, PFN_NUMBER *pfns)
@@ -425,6 +428,18 @@ bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn)
     uint32_t page;
 
     return is_host_pfn(pfn) || mm_is_io_pfn(pfn) || mm_page_of_pfn(machine, pfn, &page);
+}
+
+size_t mm_pfns_exist(const struct machine *machine, const PFN_NUMBER *pfns, size_t n)
+{
+    size_t good = 0, run;
+    void *va;
+
+    do {
+        run = mm_first_run(machine, pfns + good, n - good, &va);
+        good += run;
+    } while (run != 0 && good < n);
+    return good;
 }
 
 bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn)

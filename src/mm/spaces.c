@@ -66,6 +66,8 @@ static bool enter_table(struct machine *machine, struct mm_space *space)
         id++;
     if (id < MM_MAX_SPACES) {
         space->id = (uint8_t)id;
+        if (id >= atomic_load_explicit(&mm->spaces_end, memory_order_relaxed))
+            atomic_store_explicit(&mm->spaces_end, id + 1, memory_order_release);
         atomic_store_explicit(&mm->spaces[id], space, memory_order_release);
     }
     host_mutex_unlock(&mm->spaces_lock);

@@ -11,7 +11,9 @@ static bool lies_in(const struct mm_space *space, uintptr_t va)
 
 static struct mm_space *find_process_space(const struct machine *machine, uintptr_t va)
 {
-    for (unsigned id = 0; id < MM_MAX_SPACES; id++) {
+    const unsigned end = atomic_load_explicit(&machine->mm->spaces_end, memory_order_acquire);
+
+    for (unsigned id = 0; id < end; id++) {
         struct mm_space *space = atomic_load_explicit(&machine->mm->spaces[id], memory_order_acquire);
 
         if (lies_in(space, va))
@@ -204,11 +206,8 @@ VOID ProbeForRead(const volatile VOID *Address, SIZE_T Length, ULONG Alignment)
 /* As ProbeForRead, and raise unless every page can be written. Doc: wdm/nf-wdm-probeforwrite */
 VOID ProbeForWrite(volatile VOID *Address, SIZE_T Length, ULONG Alignment)
 {
-    const uintptr_t va = (uintptr_t)Address;
-
     if (Length == 0)
         return;
     probe_range(Address, Length, Alignment, (uintptr_t)__builtin_return_address(0));
-    for (uintptr_t at = va; at - va < Length; at = span_page_base(at) + SPAN_PAGE_SIZE)
-        host_probe_write((volatile void *)at);
+    host_probe_write(Address, Length);
 }

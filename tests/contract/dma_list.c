@@ -241,7 +241,8 @@ TEST(dma_list, elements__runs_of_every_length_in_a_chain__join_to_the_byte)
             mdls[i - 1]->Next = mdls[i];
     }
     for (int round = 0; round < 2000; round++) {
-        const ULONG bytes = number_chain(mdls, memory, &seed) - (ULONG)rand_r(&seed) % mdls[CHAIN - 1]->ByteCount;
+        const ULONG whole = number_chain(mdls, memory, &seed);
+        const ULONG bytes = whole - (ULONG)rand_r(&seed) % mdls[CHAIN - 1]->ByteCount;
         const PSCATTER_GATHER_LIST list = get_list(adapter, mdls[0], 0, bytes, TRUE);
         const ULONG n = expected_elements(mdls[0], bytes, expected);
 
