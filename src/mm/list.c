@@ -53,18 +53,20 @@ bool mm_list_locked(struct machine *machine, struct mm_locked_space *spaces, siz
     return true;
 }
 
-/* A process that ends meanwhile is still to be read: its space is kept, and the bytes of the name are copied with care. */
+/* The address is compared only; a process whose space is in the table has not ended. */
 bool mm_process_name(struct machine *machine, const void *process, char *name, size_t bytes)
 {
-    struct _EPROCESS copy;
+    bool found = false;
 
-    for (unsigned id = 0; id < MM_MAX_SPACES; id++) {
+    if (process == NULL || !host_mutex_lock_within(&machine->mm->spaces_lock, ke_patience_ns()))
+        return false;
+    for (unsigned id = 0; id < MM_MAX_SPACES && !found; id++) {
         const struct mm_space *space = mm_space_by_id(machine, (uint8_t)id);
 
-        if (space == NULL || process == NULL || space->process != process || !host_peek(process, &copy, sizeof(copy)))
-            continue;
-        snprintf(name, bytes, "%.*s", (int)sizeof(copy.name), copy.name);
-        return true;
+        found = space != NULL && space->process == process;
+        if (found)
+            snprintf(name, bytes, "%s", space->process->name);
     }
-    return false;
+    host_mutex_unlock(&machine->mm->spaces_lock);
+    return found;
 }

@@ -366,7 +366,7 @@ struct mm_locked_space {
 /* The spaces that pins are counted in, as many as there is room for. */
 bool mm_list_locked(struct machine *machine, struct mm_locked_space *spaces, size_t room, size_t *n);
 
-/* The name of a process that is alive. False: it is none. */
+/* The name of a process that is alive. False: it is none, or the table of spaces is busy. */
 bool mm_process_name(struct machine *machine, const void *process, char *name, size_t bytes);
 
 /* ---- state, for the files of this folder and for checkers ---- */
