@@ -183,14 +183,16 @@ static void print_chain(PMDL head, const MDL *mdl)
 
 static void print_home(struct machine *machine, PMDL mdl)
 {
+    static const char *const homes[] = {
+        [MM_KIND_HOST] = "the driver's own", [MM_KIND_WINDOW] = "nonpaged memory of the system, such as pool",
+        [MM_KIND_SYSTEM_PTE] = "a system mapping", [MM_KIND_SPECIAL_POOL] = "special pool", [MM_KIND_PAGED_POOL] = "paged pool",
+        [MM_KIND_PROCESS] = "a process's"};
     struct mm_space *space;
 
     if (mdl_block_is_live(machine, mdl))
         ke_print("   Memory: of IoAllocateMdl, with room for %zu pages\n", mdl_capacity(machine, mdl));
-    else if (mm_classify(machine, (uintptr_t)mdl, &space) == MM_KIND_WINDOW)
-        ke_print("   Memory: nonpaged memory of the system, such as pool\n");
     else
-        ke_print("   Memory: the driver's own\n");
+        ke_print("   Memory: %s\n", homes[mm_classify(machine, (uintptr_t)mdl, &space)]);
 }
 
 static bool is_gone(struct vf_hold lock)

@@ -8,7 +8,8 @@
 static void print_settings(const struct ke_options *options)
 {
     static const struct debug_bit bits[] = {
-        {KE_VERIFIER_FORCE_IRQL, "Force IRQL checking"}, {KE_VERIFIER_POOL_TRACKING, "Pool tracking"}, {KE_VERIFIER_DMA, "DMA checking"},
+        {KE_VERIFIER_SPECIAL_POOL, "Special pool"}, {KE_VERIFIER_FORCE_IRQL, "Force IRQL checking"},
+        {KE_VERIFIER_POOL_TRACKING, "Pool tracking"}, {KE_VERIFIER_DMA, "DMA checking"},
         {KE_VERIFIER_LOW_RESOURCES, "Randomized low resources simulation"}, {KE_VERIFIER_SYSTEMATIC, "Systematic low resources simulation"},
         {KE_VERIFIER_CODE_INTEGRITY, "Code integrity checks"}, {0, NULL}};
 

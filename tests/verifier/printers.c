@@ -175,6 +175,21 @@ TEST(printers, mdl__in_a_drivers_memory__is_shown)
     free(text);
 }
 
+/* One that brought its own pages stands in pool. */
+TEST(printers, mdl__in_pool__says_so)
+{
+    boot("verifier=0x8");
+    const PHYSICAL_ADDRESS zero = {0}, highest = {.QuadPart = MAXLONGLONG};
+    const PMDL mdl = MmAllocatePagesForMdl(zero, highest, zero, BYTES);
+    char *const text = printed(print_mdl, mdl);
+
+    expect_line(text, "   On record: with pages of its own | in pool\n");
+    expect_line(text, "   Memory: nonpaged memory of the system, such as pool\n");
+    free(text);
+    MmFreePagesFromMdl(mdl);
+    ExFreePool(mdl);
+}
+
 /* ---- tables ---- */
 
 /* Locked pages are counted for each process, and each MDL is named that locks some, with who locked it. */
