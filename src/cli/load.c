@@ -179,15 +179,17 @@ static void launch(struct slot *slot)
 /* What came back, as a list; NULL: nothing does any more. */
 static struct slot *await_slots(struct worker *worker)
 {
-    bool heard = true;
+    const uint64_t start_ns = host_now_ns();
 
-    while (heard) {
+    do {
         struct slot *slots = atomic_exchange(&worker->back, NULL);
 
         if (slots != NULL)
             return slots;
-        heard = pinion_poll() || host_gate_wait(&worker->gate, patience_ns(worker->load));
-    }
+        while (pinion_poll())
+            continue;
+        host_gate_wait(&worker->gate, TICK_MS * NS_PER_MS);
+    } while ((int64_t)(host_now_ns() - start_ns) < patience_ns(worker->load));
     return atomic_exchange(&worker->back, NULL);
 }
 

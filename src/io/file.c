@@ -148,9 +148,7 @@ void pinion_close(PFILE_OBJECT object)
     send_farewell(machine, file, IRP_MJ_CLEANUP);
     file->object.Flags |= FO_CLEANUP_COMPLETE;
     io_file_unuse(file);
-    while (ke_idle())
-        continue;
-    if (!host_gate_wait(&file->unused, CLOSE_TIMEOUT_NS)) {
+    if (!ke_gate_wait(&file->unused, CLOSE_TIMEOUT_NS)) {
         ke_warn("irp-lost", "%u requests of a file were not completed, even after IRP_MJ_CLEANUP, or it is still cached: it stays open",
                 atomic_load(&file->uses));
         return;

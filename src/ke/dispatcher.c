@@ -155,6 +155,23 @@ bool ke_idle(void)
     return ke_the_machine.idle != NULL && ke_the_machine.idle(&ke_the_machine);
 }
 
+/* While there is idle work, each waiting thread looks for it now and then: the one that made it may not wait itself. */
+bool ke_gate_wait(struct host_gate *gate, int64_t timeout_ns)
+{
+    static const int64_t slice_ns = 10000000;
+    const uint64_t start = host_now_ns();
+
+    if (ke_the_machine.idle == NULL)
+        return host_gate_wait(gate, timeout_ns);
+    do {
+        while (ke_idle())
+            continue;
+        if (host_gate_wait(gate, timeout_ns >= 0 && timeout_ns < slice_ns ? timeout_ns : slice_ns))
+            return true;
+    } while (timeout_ns == HOST_FOREVER || (int64_t)(host_now_ns() - start) < timeout_ns);
+    return false;
+}
+
 /* Before it waits the thread does what work there is. False: that was not enough, and the dispatcher is locked. */
 static bool satisfy(struct waiter *waiter, int64_t timeout)
 {
@@ -186,7 +203,7 @@ static NTSTATUS wait(struct waiter *waiter, int64_t timeout, uintptr_t ip)
     enqueue_locked(waiter);
     host_mutex_unlock(dispatcher());
 
-    host_gate_wait(&waiter->gate, timeout);
+    ke_gate_wait(&waiter->gate, timeout);
 
     host_mutex_lock(dispatcher());
     if (!waiter->released) {

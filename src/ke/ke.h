@@ -325,6 +325,7 @@ bool ke_call_fails(const char *name, uintptr_t ip, uintptr_t frame);
 /* ---- irql.c, dpc.c, dispatcher.c, workitem.c ---- */
 
 bool ke_idle(void);                     /* this thread has nothing to do for now: true, some work was done that may change that */
+bool ke_gate_wait(struct host_gate *gate, int64_t timeout_ns);          /* as host_gate_wait, but it does such work meanwhile */
 void ke_run_dpcs(void);                 /* those queued by this thread; it stands below DISPATCH_LEVEL */
 
 /* ---- driver calls ---- */

@@ -285,3 +285,38 @@ TEST(disk_threads, irps_freed_by_another_thread__come_back)
     while (pipe.count > 0)
         IoFreeIrp(pipe.irps[--pipe.count]);
 }
+
+/* ---- in turns ---------------------------------------------------------------------------------------------------- */
+
+static void set_event(struct pinion_request *request)
+{
+    KeSetEvent(request->context, IO_DISK_INCREMENT, FALSE);
+}
+
+static void *wait_for_event(void *context)
+{
+    LARGE_INTEGER patience = {.QuadPart = -100000000};  /* 10 s */
+
+    return KeWaitForSingleObject(context, Executive, KernelMode, FALSE, &patience) == STATUS_SUCCESS ? context : NULL;
+}
+
+/* With disk=turns a transfer that is to end later ends though only another thread waits, and began to before there was one. */
+TEST(disk_threads, turns__thread_that_waits_already__ends_the_transfer_of_another)
+{
+    struct pinion_request request = {.operation = PINION_READ, .bytes = 4096, .done = set_event};
+    struct machine_under_test m;
+    pthread_t waiter;
+    KEVENT event;
+    void *arrived;
+
+    set_up(&m, "disk=turns");
+    KeInitializeEvent(&event, NotificationEvent, FALSE);
+    request.buffer = user_pages(1, PAGE_READWRITE);
+    request.context = &event;
+    EXPECT_EQ(pthread_create(&waiter, NULL, wait_for_event, &event), 0);
+    usleep(50000);
+    EXPECT_STATUS(pinion_submit(m.file, &request), STATUS_PENDING);
+    EXPECT_EQ(pthread_join(waiter, &arrived), 0);
+    EXPECT_PTR_EQ(arrived, &event);
+    tear_down(&m);
+}
