@@ -13,15 +13,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { OPEN_DIRECTORIES = 8, PATH_BYTES = 4096 };
+enum { OPEN_DIRECTORIES = 8, PATH_BYTES = 4096, UNKNOWN_LETTERS = 6 };
 
 int host_directory_create(char *path, size_t bytes)
 {
     const char *parent = getenv("TMPDIR");
+    char unknown[UNKNOWN_LETTERS + 1] = {0};        /* mkdtemp puts letters of its own there */
 
     if (parent == NULL || *parent == '\0')
         parent = "/tmp";
-    if ((size_t)snprintf(path, bytes, "%s/pinion-XXXXXX", parent) >= bytes)
+    memset(unknown, 'X', UNKNOWN_LETTERS);
+    if ((size_t)snprintf(path, bytes, "%s/pinion-%s", parent, unknown) >= bytes)
         return -ENAMETOOLONG;
     return mkdtemp(path) == NULL ? -errno : 0;
 }
