@@ -8,6 +8,9 @@
  *
  *         | guard | filler .... block .. filler | guard |       an overrun meets the guard at once; filler is compared at the free
  *
+ * With pool tracking there is filler behind other blocks too: GRANULE bytes at least where they are small, what is left of the
+ * last page where they are large.
+ *
  * What is known about a block (size as asked for, tag) stands in a `struct pool_run` outside the pool: every byte of
  * the pool belongs to drivers, and an overrun harms only their data.
  */
@@ -33,6 +36,7 @@ struct pool_block {
     const void *allocated, *freed;      /* call stacks; NULL: the verifier is off */
     ULONG       tag;
     bool        used;
+    bool        filled;                 /* there is filler around it */
     uint8_t     owner;                  /* enum pool_owner */
 };
 
@@ -240,6 +244,70 @@ static struct ke_pool_block describe(const struct pool_run *run, uint32_t i)
         .allocated = block->allocated, .freed = block->freed};
 }
 
+/* ---- what lies around a block ---- */
+
+static bool tracks(const struct machine *machine, const struct pool_request *request)
+{
+    return (machine->options.verifier & KE_VERIFIER_POOL_TRACKING) && request->owner != POOL_OF_SYSTEM;
+}
+
+/* Different from page to page: what is copied from one block to another does not look whole. */
+static uint8_t filler_of(const struct pool_run *run)
+{
+    return (uint8_t)((run->va >> SPAN_PAGE_SHIFT) * 37 | 1);
+}
+
+/* Where the filler in front of a block begins, and where that behind it ends. */
+static uintptr_t filler_begin(const struct pool_run *run, uint32_t i)
+{
+    return run->special ? run->va : describe(run, i).va;
+}
+
+static uintptr_t filler_end(const struct pool_run *run, uint32_t i)
+{
+    return run->block_bytes != 0 ? describe(run, i).va + run->block_bytes : run->va + run->npages * SPAN_PAGE_SIZE;
+}
+
+static void fill_around(struct pool_run *run, uint32_t i)
+{
+    const struct ke_pool_block block = describe(run, i);
+    const uintptr_t begin = filler_begin(run, i), behind = block.va + block.bytes;
+
+    memset((void *)begin, filler_of(run), block.va - begin);
+    memset((void *)behind, filler_of(run), filler_end(run, i) - behind);
+    run->block[i].filled = true;
+}
+
+/* The first byte of [from, to) that is not filler; `to` when all are. */
+static uintptr_t find_damage(const struct pool_run *run, uintptr_t from, uintptr_t to)
+{
+    while (from < to && *(const uint8_t *)from == filler_of(run))
+        from++;
+    return from;
+}
+
+/* Is all of [va + 1, to) whole, and at va one bit wrong? */
+static bool is_one_bit(const struct pool_run *run, uintptr_t va, uintptr_t to)
+{
+    return __builtin_popcount(*(const uint8_t *)va ^ filler_of(run)) == 1 && find_damage(run, va + 1, to) == to;
+}
+
+static bool is_damaged(const struct pool_run *run, uint32_t i, struct ke_pool_damage *damage)
+{
+    const struct ke_pool_block block = describe(run, i);
+    const uintptr_t end = filler_end(run, i);
+    uintptr_t to = block.va, va = find_damage(run, filler_begin(run, i), to);
+
+    if (va == to) {
+        to = end;
+        va = find_damage(run, block.va + block.bytes, to);
+    }
+    if (va == end)
+        return false;
+    *damage = (struct ke_pool_damage){.block = block, .va = va, .special = run->special, .one_bit = is_one_bit(run, va, to)};
+    return true;
+}
+
 /* ---- small blocks ---- */
 
 
@@ -282,6 +350,8 @@ static uintptr_t allocate_small_locked(struct machine *machine, struct pool *poo
         return 0;
     i = free_block_locked(run);
     fill_in(machine, run, i, request);
+    if (tracks(machine, request))
+        fill_around(run, i);
     run->hint = (i + 1) % run->nblocks;
     if (run->nused == run->nblocks)
         RemoveEntryList(&run->link);
@@ -309,55 +379,12 @@ static uintptr_t allocate_large_locked(struct machine *machine, struct pool *poo
     if (run == NULL)
         return 0;
     fill_in(machine, run, 0, request);
+    if (tracks(machine, request))
+        fill_around(run, 0);
     return run->va;
 }
 
 /* ---- special blocks ---- */
-
-/* Different from page to page: what is copied from one block to another does not look whole. */
-static uint8_t filler_of(const struct pool_run *run)
-{
-    return (uint8_t)((run->va >> SPAN_PAGE_SHIFT) * 37 | 1);
-}
-
-static void fill_around(const struct pool_run *run)
-{
-    const struct ke_pool_block block = describe(run, 0);
-    const uintptr_t behind = block.va + block.bytes;
-
-    memset((void *)run->va, filler_of(run), run->off);
-    memset((void *)behind, filler_of(run), run->va + SPAN_PAGE_SIZE - behind);
-}
-
-/* The first byte of [from, to) that is not filler; `to` when all are. */
-static uintptr_t find_damage(const struct pool_run *run, uintptr_t from, uintptr_t to)
-{
-    while (from < to && *(const uint8_t *)from == filler_of(run))
-        from++;
-    return from;
-}
-
-/* Is all of [va + 1, to) whole, and at va one bit wrong? */
-static bool is_one_bit(const struct pool_run *run, uintptr_t va, uintptr_t to)
-{
-    return __builtin_popcount(*(const uint8_t *)va ^ filler_of(run)) == 1 && find_damage(run, va + 1, to) == to;
-}
-
-static bool is_damaged(const struct pool_run *run, struct ke_pool_damage *damage)
-{
-    const struct ke_pool_block block = describe(run, 0);
-    const uintptr_t end = run->va + SPAN_PAGE_SIZE;
-    uintptr_t to = block.va, va = find_damage(run, run->va, to);
-
-    if (va == to) {
-        to = end;
-        va = find_damage(run, block.va + block.bytes, to);
-    }
-    if (va == end)
-        return false;
-    *damage = (struct ke_pool_damage){.block = block, .va = va, .special = true, .one_bit = is_one_bit(run, va, to)};
-    return true;
-}
 
 static uintptr_t allocate_special_locked(struct machine *machine, struct pool *pool, const struct pool_request *request, size_t granule)
 {
@@ -369,7 +396,7 @@ static uintptr_t allocate_special_locked(struct machine *machine, struct pool *p
     run->special = true;
     run->off = (uint32_t)((SPAN_PAGE_SIZE - bytes) / granule * granule);
     fill_in(machine, run, 0, request);
-    fill_around(run);
+    fill_around(run, 0);
     pool->live++;
     return run->va + run->off;
 }
@@ -401,7 +428,8 @@ void *mm_pool_take(struct machine *machine, const struct pool_request *request)
     struct pool *pool = request->paged ? &machine->mm->pool->paged : &machine->mm->pool->nonpaged;
     const size_t granule = request->cache_aligned ? CACHE_LINE : GRANULE;
     const size_t bytes = request->bytes == 0 ? 1 : request->bytes;
-    const size_t rounded = bytes > SMALL_MAX ? bytes : (bytes + granule - 1) / granule * granule;
+    const size_t filled = bytes <= SMALL_MAX && tracks(machine, request) ? bytes + GRANULE : bytes;
+    const size_t rounded = filled > SMALL_MAX ? filled : (filled + granule - 1) / granule * granule;
     uintptr_t va = take_special(machine, request, granule);
 
     if (va != 0)
@@ -528,11 +556,12 @@ static void require_freeable_locked(struct pool *pool, uintptr_t va, ULONG tag, 
     ke_bug_check(BAD_POOL_CALLER, POOL_WRONG_TAG, va, block.tag, tag);
 }
 
-static void require_undamaged_locked(const struct machine *machine, struct pool *pool, const struct pool_run *run, struct ke_site site)
+static void require_undamaged_locked(const struct machine *machine, struct pool *pool, const struct pool_run *run, uint32_t i,
+                                     struct ke_site site)
 {
     struct ke_pool_damage damage;
 
-    if (!run->special || !is_damaged(run, &damage))
+    if (!run->block[i].filled || !is_damaged(run, i, &damage))
         return;
     host_mutex_unlock(&pool->lock);
     machine->hooks.pool_damaged(site, &damage);
@@ -566,7 +595,7 @@ void mm_pool_give(struct machine *machine, struct ke_site site, uintptr_t va, UL
         ke_bug_check(BAD_POOL_CALLER, POOL_BAD_ADDRESS, va, 0, 0);
     host_mutex_lock(&pool->lock);
     require_freeable_locked(pool, va, tag, &run, &i);
-    require_undamaged_locked(machine, pool, run, site);
+    require_undamaged_locked(machine, pool, run, i, site);
     release_locked(machine, pool, run, i, site);
     host_mutex_unlock(&pool->lock);
 }

@@ -583,6 +583,8 @@ static void pool_damaged(struct ke_site site, const struct ke_pool_damage *damag
     const struct vf_case of = {.site = site, .block = &damage->block};
     const uint64_t block = damage->block.va, va = damage->va;
 
+    if (!damage->special)
+        vf_stop(VF_POOL_OVERRUN, of, block, va, damage->block.bytes, 0);
     if (damage->one_bit)
         vf_stop(VF_SPECIAL_ONE_BIT, of, block, va, 0, DAMAGED_IN_ONE_BIT);
     if (va < block)

@@ -170,3 +170,57 @@ RULE_GOOD(CONTIGUOUS_MISMATCH)
 
     MmFreeContiguousMemorySpecifyCache(block, PAGE_SIZE, MmNonCached);
 }
+
+/* Driver_Verifier_pool_tracking-03: memory behind an allocation that was written is found at the free. */
+RULE_BAD(POOL_OVERRUN)
+{
+    UCHAR *block;
+
+    boot("verifier=0x8");
+    block = ExAllocatePoolWithTag(NonPagedPoolNx, 100, TEST_TAG);
+    RtlZeroMemory(block, 101);
+    PARAMETERS(p(block), p(block + 100), 100);
+    ExFreePoolWithTag(block, TEST_TAG);
+}
+
+RULE_GOOD(POOL_OVERRUN)
+{
+    UCHAR *block;
+
+    boot("verifier=0x8");
+    block = ExAllocatePoolWithTag(NonPagedPoolNx, 100, TEST_TAG);
+    RtlZeroMemory(block, 100);
+    ExFreePoolWithTag(block, TEST_TAG);
+}
+
+struct overrun {
+    POOL_TYPE type;
+    SIZE_T bytes;
+};
+
+static void run_over(void *context)
+{
+    const struct overrun *const overrun = context;
+    UCHAR *block;
+
+    boot("verifier=0x9B8");
+    block = ExAllocatePoolWithTag(overrun->type, overrun->bytes, TEST_TAG);
+    block[overrun->bytes] ^= 1;
+    ExFreePoolWithTag(block, TEST_TAG);
+}
+
+/* Driver_Verifier_pool_tracking-03: at every size that leaves room behind the block, in either pool. */
+TEST_UNTIDY(pool_tracking, overrun__by_a_byte__stops_at_the_free)
+{
+    static const SIZE_T sizes[] = {1, 16, 112, 2032, 2048, 4000, PAGE_SIZE + 1, 3 * PAGE_SIZE - 1};
+
+    for (SIZE_T i = 0; i < 2 * ARRAYSIZE(sizes); i++) {
+        struct overrun overrun = {i % 2 ? PagedPool : NonPagedPoolNx, sizes[i / 2]};
+        const struct stop stop = run_until_stop(run_over, &overrun);
+
+        EXPECT_EQ(stop.code, DRIVER_VERIFIER_DETECTED_VIOLATION);
+        EXPECT_EQ(stop.p[0], 0x51);
+        EXPECT_EQ(stop.p[2], stop.p[1] + overrun.bytes);
+        EXPECT_EQ(stop.p[3], overrun.bytes);
+    }
+}
