@@ -80,18 +80,28 @@ static void count_finished(struct ke_state *ke)
     host_mutex_unlock(&ke->dpc_lock);
 }
 
+/* It interrupts whatever runs, whose handlers are not its own: an exception that it does not handle itself is bug check 0x1E. */
+static void run_dpc(struct ke_thread *self, const KDPC *copy, PRKDPC dpc)
+{
+    struct ke_exception *interrupted = self->exceptions;
+    const KIRQL irql = self->irql;
+
+    self->exceptions = NULL;
+    self->irql = DISPATCH_LEVEL;
+    copy->DeferredRoutine(dpc, copy->DeferredContext, copy->SystemArgument1, copy->SystemArgument2);
+    self->irql = irql;
+    self->exceptions = interrupted;
+}
+
 void ke_run_dpcs(void)
 {
     struct ke_state *ke = ke_machine()->ke;
     struct ke_thread *self = ke_self();
-    const KIRQL irql = self->irql;
     KDPC copy;
     PRKDPC dpc;
 
     while (take_first(ke, self, &copy, &dpc)) {
-        self->irql = DISPATCH_LEVEL;
-        copy.DeferredRoutine(dpc, copy.DeferredContext, copy.SystemArgument1, copy.SystemArgument2);
-        self->irql = irql;
+        run_dpc(self, &copy, dpc);
         count_finished(ke);
     }
 }

@@ -42,7 +42,16 @@ VOID KeLowerIrql(KIRQL NewIrql)
         ke_run_dpcs();
 }
 
-/* ---- spin locks ---- */
+/*
+ * ---- spin locks: 0, or whose thread holds it ----
+ *
+ * Any thread may release it. Who asks for it a second time would wait for ever: bug check 0x0F.
+ */
+
+static KSPIN_LOCK own_mark(void)
+{
+    return (KSPIN_LOCK)ke_self();
+}
 
 VOID KeInitializeSpinLock(PKSPIN_LOCK SpinLock)
 {
@@ -51,13 +60,17 @@ VOID KeInitializeSpinLock(PKSPIN_LOCK SpinLock)
 
 BOOLEAN KeTryToAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
 {
-    return __atomic_exchange_n(SpinLock, 1, __ATOMIC_ACQUIRE) == 0;
+    KSPIN_LOCK nobody = 0;
+
+    return __atomic_compare_exchange_n(SpinLock, &nobody, own_mark(), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 /* A virtual processor may be preempted while it holds the lock, so waiting for long gives way to it. */
 VOID KeAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
 {
     for (unsigned spins = 1; !KeTryToAcquireSpinLockAtDpcLevel(SpinLock); spins++) {
+        if (__atomic_load_n(SpinLock, __ATOMIC_RELAXED) == own_mark())
+            ke_bug_check(SPIN_LOCK_ALREADY_OWNED, (uintptr_t)SpinLock, 0, 0, 0);
         if (spins % SPINS_BEFORE_YIELD == 0)
             host_thread_yield();
     }

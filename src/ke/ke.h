@@ -328,6 +328,9 @@ bool ke_idle(void);                     /* this thread has nothing to do for now
 bool ke_gate_wait(struct host_gate *gate, int64_t timeout_ns);          /* as host_gate_wait, but it does such work meanwhile */
 void ke_run_dpcs(void);                 /* those queued by this thread; it stands below DISPATCH_LEVEL */
 
+/* A work item's routine has returned: bug check 0xE1 where it did so at a raised IRQL. */
+void ke_require_passive_return(const void *routine, const void *context, const void *item);
+
 /* ---- driver calls ---- */
 
 /* The call site of the DDI that this expression stands in: its caller, and the frame where a walk of the stack starts. */

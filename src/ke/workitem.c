@@ -29,9 +29,21 @@ static PWORK_QUEUE_ITEM next_item(struct ke_state *ke, uint32_t index, bool *sto
     return item;
 }
 
+void ke_require_passive_return(const void *routine, const void *context, const void *item)
+{
+    const KIRQL irql = ke_self()->irql;
+
+    if (irql != PASSIVE_LEVEL)
+        ke_bug_check(WORKER_THREAD_RETURNED_AT_BAD_IRQL, (uintptr_t)routine, irql, (uintptr_t)context, (uintptr_t)item);
+}
+
+/* The routine may queue its item again, or free it. */
 static void run_item(struct ke_state *ke, PWORK_QUEUE_ITEM item)
 {
-    item->WorkerRoutine(item->Parameter);
+    const WORK_QUEUE_ITEM copy = *item;
+
+    copy.WorkerRoutine(copy.Parameter);
+    ke_require_passive_return((const void *)(uintptr_t)copy.WorkerRoutine, copy.Parameter, item);
     host_mutex_lock(&ke->worker_lock);
     ke->busy_workers--;
     host_mutex_unlock(&ke->worker_lock);

@@ -249,3 +249,120 @@ TEST(ke_spin_lock, interlocked_lists__insert_and_remove__give_the_neighbour)
     EXPECT_PTR_EQ(ExInterlockedInsertHeadList(&head, &a.link, &lock), NULL);
     EXPECT_EQ(KeGetCurrentIrql(), PASSIVE_LEVEL);
 }
+
+/* ---- mistakes that would otherwise hang, or come out much later ---- */
+
+static void acquire_twice(void *words)
+{
+    static KSPIN_LOCK lock;
+    KIRQL irql;
+
+    KeInitializeSpinLock(&lock);
+    *(uint64_t *)words = (uint64_t)(uintptr_t)&lock;
+    KeAcquireSpinLock(&lock, &irql);
+    KeAcquireSpinLockAtDpcLevel(&lock);
+}
+
+/* Who holds a spin lock and asks for it again would wait for ever: 0x0F with the lock. */
+TEST_UNTIDY(ke_spin_lock, acquire__by_its_holder__stops)
+{
+    uint64_t *const words = shared_words();
+    const struct stop stop = run_until_stop(acquire_twice, words);
+
+    EXPECT(stop.stopped);
+    EXPECT_EQ(stop.code, SPIN_LOCK_ALREADY_OWNED);
+    EXPECT_EQ(stop.p[0], words[0]);
+}
+
+static VOID return_raised(PVOID context)
+{
+    UNREFERENCED_PARAMETER(context);
+    raise_irql(DISPATCH_LEVEL);
+}
+
+static void queue_one_that_returns_raised(void *words)
+{
+    static WORK_QUEUE_ITEM item;
+
+    ExInitializeWorkItem(&item, return_raised, words);
+    ExQueueWorkItem(&item, DelayedWorkQueue);
+    pinion_shutdown();
+}
+
+/* A work item that returns above PASSIVE_LEVEL: 0xE1 with its routine, the IRQL and its context. */
+TEST_UNTIDY(ke_work_item, routine__returns_at_raised_irql__stops)
+{
+    uint64_t *const words = shared_words();
+    const struct stop stop = run_until_stop(queue_one_that_returns_raised, words);
+
+    EXPECT(stop.stopped);
+    EXPECT_EQ(stop.code, WORKER_THREAD_RETURNED_AT_BAD_IRQL);
+    EXPECT_EQ(stop.p[0], (uint64_t)(uintptr_t)return_raised);
+    EXPECT_EQ(stop.p[1], DISPATCH_LEVEL);
+    EXPECT_EQ(stop.p[2], (uint64_t)(uintptr_t)words);
+}
+
+static VOID raise_in_dpc(PKDPC dpc, PVOID context, PVOID argument1, PVOID argument2)
+{
+    UNREFERENCED_PARAMETER(dpc);
+    UNREFERENCED_PARAMETER(context);
+    UNREFERENCED_PARAMETER(argument1);
+    UNREFERENCED_PARAMETER(argument2);
+    ExRaiseStatus(STATUS_NOT_SUPPORTED);
+}
+
+static void queue_dpc(void *routine)
+{
+    static KDPC dpc;
+
+    KeInitializeDpc(&dpc, *(PKDEFERRED_ROUTINE *)routine, NULL);
+    KeInsertQueueDpc(&dpc, NULL, NULL);
+}
+
+static void queue_dpc_under_a_handler(void *context)
+{
+    PKDEFERRED_ROUTINE routine = raise_in_dpc;
+
+    UNREFERENCED_PARAMETER(context);
+    pinion_try(queue_dpc, &routine);
+}
+
+/* What a DPC interrupts does not handle its exceptions: 0x1E, whatever handler is further out. */
+TEST_UNTIDY(ke_dpc, exception__that_the_dpc_does_not_handle__stops)
+{
+    const struct stop stop = run_until_stop(queue_dpc_under_a_handler, NULL);
+
+    EXPECT(stop.stopped);
+    EXPECT_EQ(stop.code, KMODE_EXCEPTION_NOT_HANDLED);
+    EXPECT_EQ(stop.p[0], (uint64_t)(int64_t)STATUS_NOT_SUPPORTED);
+}
+
+static void raise_status(void *context)
+{
+    UNREFERENCED_PARAMETER(context);
+    ExRaiseStatus(STATUS_NOT_SUPPORTED);
+}
+
+static VOID handle_in_dpc(PKDPC dpc, PVOID context, PVOID argument1, PVOID argument2)
+{
+    UNREFERENCED_PARAMETER(dpc);
+    UNREFERENCED_PARAMETER(context);
+    UNREFERENCED_PARAMETER(argument1);
+    UNREFERENCED_PARAMETER(argument2);
+    EXPECT_RAISES(STATUS_NOT_SUPPORTED, raise_status, NULL);
+}
+
+static void queue_dpc_then_raise(void *routine)
+{
+    queue_dpc(routine);
+    ExRaiseStatus(STATUS_CANCELLED);
+}
+
+/* One that it does handle is its own, and the handlers of what it interrupted are there afterwards. */
+TEST(ke_dpc, exception__that_the_dpc_handles__is_its_own)
+{
+    PKDEFERRED_ROUTINE routine = handle_in_dpc;
+
+    EXPECT_RAISES(STATUS_CANCELLED, queue_dpc_then_raise, &routine);
+    KeFlushQueuedDpcs();
+}
