@@ -28,7 +28,7 @@
 extern const struct ke_floor dma_floor;
 
 /* Where the driver is, in the verifier's words; NULL without a verifier. Only in the routine that the driver called. */
-#define DMA_WHERE(machine) ((machine)->hooks.dma_remember == NULL ? NULL : (machine)->hooks.dma_remember(KE_SITE))
+#define DMA_WHERE(machine) ((machine)->hooks.remember == NULL ? NULL : (machine)->hooks.remember(KE_SITE))
 
 struct dma_adapter;
 

@@ -216,11 +216,11 @@ BOOLEAN dma_flush_buffers(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapRegisterBa
 {
     struct machine *machine = ke_machine();
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
-    const struct ke_dma_call call = {.adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = Length};
+    const struct ke_dma_call call = {
+        .adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = Length, .write = WriteToDevice};
     struct dma_request *request;
     struct dma_buffer buffer;
 
-    UNREFERENCED_PARAMETER(WriteToDevice);
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, DISPATCH_LEVEL);
     KE_HOOK(machine, dma_flush_check, &call, MapRegisterBase);
     request = dma_find_channel(adapter, MapRegisterBase);

@@ -109,10 +109,12 @@ static NTSTATUS flush_buffers_ex(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapReg
     struct machine *machine = ke_machine();
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
     const struct dma_buffer buffer = {Mdl, Offset, Length};
+    const struct ke_dma_call call = {
+        .adapter = DmaAdapter, .mdl = Mdl, .va = (PVOID)(mdl_va(Mdl) + Offset), .length = Length, .write = WriteToDevice};
     struct dma_request *request;
 
-    UNREFERENCED_PARAMETER(WriteToDevice);
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, DISPATCH_LEVEL);
+    KE_HOOK(machine, dma_flush_ex_check, &call, MapRegisterBase);
     request = dma_find_channel(adapter, MapRegisterBase);
     if (request == NULL)
         return STATUS_INVALID_PARAMETER;

@@ -35,10 +35,11 @@ struct ke_dma_call {
     PMDL         mdl;
     PVOID        va;
     ULONG        length;
+    bool         write;                 /* to the device; of a flush */
     bool         list;                  /* by a routine that makes a list, and that may go on in chained MDLs */
 };
 
-/* A block of pool. Its call stacks are what the hook pool_remember gave; NULL: unknown, or not freed yet. */
+/* A block of pool. Its call stacks are what the hook `remember` gave; NULL: unknown, or not freed yet. */
 struct ke_pool_block {
     uintptr_t   va;
     size_t      bytes;                  /* as asked for */
@@ -64,6 +65,7 @@ struct ke_pool_damage {
 };
 
 struct ke_hooks {
+    const void *(*remember)(struct ke_site site);       /* a call stack, for later */
     void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */
 
     /* mdl */
@@ -115,7 +117,6 @@ struct ke_hooks {
     /* pool: irql rules; `pool` is a POOL_TYPE with its modifier bits */
     void (*pool_allocate_check)(struct ke_site site, ULONG pool, SIZE_T bytes, ULONG tag);
     void (*pool_free_check)(struct ke_site site, PVOID va, ULONG tag);
-    const void *(*pool_remember)(struct ke_site site);          /* a call stack, for later */
     void (*pool_damaged)(struct ke_site site, const struct ke_pool_damage *damage);
     void (*pool_fault)(const struct ke_pool_fault *fault);
 
@@ -138,13 +139,13 @@ struct ke_hooks {
     void (*dma_map_check)(struct ke_site site, const struct ke_dma_call *call, PVOID base);
     void (*dma_map_ex_check)(struct ke_site site, PDMA_ADAPTER adapter, PVOID base, ULONG length);
     void (*dma_flush_check)(struct ke_site site, const struct ke_dma_call *call, PVOID base);
+    void (*dma_flush_ex_check)(struct ke_site site, const struct ke_dma_call *call, PVOID base);
     void (*dma_free_channel_check)(struct ke_site site, PDMA_ADAPTER adapter);
     void (*dma_free_registers_check)(struct ke_site site, PDMA_ADAPTER adapter, PVOID base, ULONG nregisters);
     void (*dma_free_buffer_check)(struct ke_site site, PDMA_ADAPTER adapter, PVOID va, ULONG length, uint64_t la, bool cached);
     void (*dma_put_list_check)(struct ke_site site, PDMA_ADAPTER adapter, PSCATTER_GATHER_LIST list, bool write);
     void (*dma_put_adapter_check)(struct ke_site site, PDMA_ADAPTER adapter);
     void (*dma_overwritten)(uintptr_t va);                      /* a free map register was */
-    const void *(*dma_remember)(struct ke_site site);           /* a call stack, for later */
     void (*dma_tell)(const char *title, const void *where);     /* print one */
 
     void (*driver_unload_check)(struct ke_site site, PDRIVER_OBJECT driver);       /* after its unload routine */

@@ -46,6 +46,7 @@ static struct mm_region require_reservation(const struct machine *machine, uintp
 static PVOID reserve(struct ke_site site, enum ke_fallible routine, SIZE_T bytes, ULONG tag)
 {
     struct machine *machine = ke_machine();
+    const void *where = NULL;
 
     if (machine->hooks.mapping_address_check != NULL)
         machine->hooks.mapping_address_check(site);
@@ -53,7 +54,9 @@ static PVOID reserve(struct ke_site site, enum ke_fallible routine, SIZE_T bytes
         ke_bug_check(SYSTEM_PTE_MISUSE, RESERVE_NOTHING, 0, tag, site.ip);
     if (ke_fails(routine))
         return NULL;
-    return (PVOID)mm_space_reserve(ptes(machine), span_bytes_to_pages(bytes), tag);
+    if (machine->hooks.remember != NULL)
+        where = machine->hooks.remember(site);
+    return (PVOID)mm_space_reserve(ptes(machine), span_bytes_to_pages(bytes), tag, where);
 }
 
 /*

@@ -175,6 +175,7 @@ struct mm_region {
     PFN_NUMBER          first_pfn;
     uint32_t            mapped;         /* reserved: pages mapped from `first` on */
     ULONG               tag;            /* reserved: its owner's pool tag */
+    const void         *where;          /* reserved: the call stack, or NULL */
     uint32_t            next_free;      /* index of the next unused entry of the table */
 };
 
@@ -260,7 +261,7 @@ void     mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr
 bool             mm_space_protect_mapping(struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes);
 
 /* Addresses without pages, to be mapped and unmapped any number of times; 0 when there are none left. */
-uintptr_t        mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag);
+uintptr_t        mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag, const void *where);
 bool             mm_space_map_reserved(struct machine *machine, struct mm_space *space, uintptr_t va, const struct mm_map_request *request);
 void             mm_space_unmap_reserved(struct mm_space *space, uintptr_t va);
 void             mm_space_unreserve(struct mm_space *space, uintptr_t va);

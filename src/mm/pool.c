@@ -224,7 +224,7 @@ static const void *account_of(const struct pool_request *request)
 
 static const void *remember(const struct machine *machine, struct ke_site site)
 {
-    return machine->hooks.pool_remember == NULL ? NULL : machine->hooks.pool_remember(site);
+    return machine->hooks.remember == NULL ? NULL : machine->hooks.remember(site);
 }
 
 static void fill_in(const struct machine *machine, struct pool_run *run, uint32_t i, const struct pool_request *request)

@@ -668,7 +668,7 @@ bool mm_space_protect_mapping(struct mm_space *space, uintptr_t va, size_t npage
 
 /* ---- reserved addresses ---- */
 
-uintptr_t mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag)
+uintptr_t mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag, const void *where)
 {
     struct mm_region *region = NULL;
     uint32_t first;
@@ -680,6 +680,7 @@ uintptr_t mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag)
         region = add_region_locked(space, first, (uint32_t)npages, MM_REGION_RESERVED);
     if (region != NULL) {
         region->tag = tag;
+        region->where = where;
         fill_attributes(space, first, npages, MM_USED | MM_ALIAS);
     }
     host_mutex_unlock(&space->lock);

@@ -162,19 +162,25 @@ struct channel_facts {
     uint64_t    bytes_mapped;
     const void *where;
     uint64_t    overlap;                /* address of a part of the call's range that is mapped; 0: none is */
+    uint64_t    mapped_from;            /* offset in the MDL of the first of what is mapped of the range */
+    bool        write;                  /* its direction */
 };
 
-static uint64_t overlap_of(const struct dma_request *request, const struct ke_dma_call *call)
+static void find_overlap(struct channel_facts *facts, const struct dma_request *request, const struct ke_dma_call *call)
 {
-    const uint64_t off = call == NULL ? 0 : dma_offset_of(call->mdl, call->va);
+    const uint64_t off = dma_offset_of(call->mdl, call->va);
 
-    for (uint32_t i = 0; call != NULL && i < request->nsegments; i++) {
+    for (uint32_t i = 0; i < request->nsegments; i++) {
         const struct dma_buffer *mapped = &request->segments[i].mapping.buffer;
 
-        if (mapped->mdl == call->mdl && span_overlaps(mapped->off, mapped->bytes, off, call->length))
-            return mdl_va(call->mdl) + (mapped->off > off ? mapped->off : off);
+        if (mapped->mdl != call->mdl || !span_overlaps(mapped->off, mapped->bytes, off, call->length))
+            continue;
+        if (facts->overlap == 0 || mapped->off < facts->mapped_from)
+            facts->mapped_from = mapped->off;
+        if (facts->overlap == 0)
+            facts->overlap = mdl_va(call->mdl) + (mapped->off > off ? mapped->off : off);
+        facts->write = request->segments[i].mapping.write;
     }
-    return 0;
 }
 
 static struct channel_facts facts_of(struct dma_adapter *adapter, const void *base, const struct ke_dma_call *call)
@@ -185,8 +191,10 @@ static struct channel_facts facts_of(struct dma_adapter *adapter, const void *ba
     dma_lock(adapter);
     request = dma_find_locked(adapter, base);
     if (request != NULL && request->kind == DMA_FOR_CHANNEL)
-        facts = (struct channel_facts){true, request->nregisters, request->registers_used, request->nsegments,
-                                       request->bytes_mapped, request->where, overlap_of(request, call)};
+        facts = (struct channel_facts){.known = true, .nregisters = request->nregisters, .used = request->registers_used,
+                                       .nsegments = request->nsegments, .bytes_mapped = request->bytes_mapped, .where = request->where};
+    if (facts.known && call != NULL)
+        find_overlap(&facts, request, call);
     dma_unlock(adapter);
     return facts;
 }
@@ -221,6 +229,24 @@ static void map_ex_check(struct ke_site site, PDMA_ADAPTER object, PVOID base, U
         vf_stop(VF_DMA_NOT_FLUSHED, about_made(site, facts.where), facts.bytes_mapped, (uint64_t)facts.nregisters * PAGE_SIZE, 0, 0);
 }
 
+/* A length that is shorter is what a device may have come to; where the range begins, and its direction, are known beforehand. */
+static void compare_with_mapped(struct ke_site site, const struct ke_dma_call *call, const struct channel_facts *facts)
+{
+    if (facts->overlap == 0)
+        return;
+    if (dma_offset_of(call->mdl, call->va) != facts->mapped_from)
+        vf_warn(VF_DMA_FLUSH_START, about(site, call->mdl));
+    if (call->write != facts->write)
+        vf_warn(VF_DMA_FLUSH_DIRECTION, about(site, call->mdl));
+}
+
+static void flush_ex_check(struct ke_site site, const struct ke_dma_call *call, PVOID base)
+{
+    const struct channel_facts facts = facts_of(dma_adapter_of(call->adapter), base, call);
+
+    compare_with_mapped(site, call, &facts);
+}
+
 static void flush_check(struct ke_site site, const struct ke_dma_call *call, PVOID base)
 {
     const struct channel_facts facts = facts_of(dma_adapter_of(call->adapter), base, call);
@@ -233,6 +259,7 @@ static void flush_check(struct ke_site site, const struct ke_dma_call *call, PVO
         vf_stop(VF_DMA_FLUSH_NOTHING, about(site, call->mdl), address(base), address(call->va), address(call->mdl), 0);
     if (facts.overlap == 0)
         vf_stop(VF_DMA_FLUSH_UNMAPPED, about(site, call->mdl), address(call->va), 0, 0, 0);
+    compare_with_mapped(site, call, &facts);
 }
 
 static void free_channel_check(struct ke_site site, PDMA_ADAPTER object)
@@ -350,11 +377,6 @@ static void put_adapter_check(struct ke_site site, PDMA_ADAPTER object)
 
 /* ---- stories ---- */
 
-static const void *remember(struct ke_site site)
-{
-    return vf_stack_at(the(), site);
-}
-
 static void tell(const char *title, const void *where)
 {
     vf_story_print(title, where);
@@ -369,12 +391,12 @@ void vf_dma_hooks_install(struct ke_hooks *hooks)
     hooks->dma_map_check = map_check;
     hooks->dma_map_ex_check = map_ex_check;
     hooks->dma_flush_check = flush_check;
+    hooks->dma_flush_ex_check = flush_ex_check;
     hooks->dma_free_channel_check = free_channel_check;
     hooks->dma_free_registers_check = free_registers_check;
     hooks->dma_free_buffer_check = free_buffer_check;
     hooks->dma_put_list_check = put_list_check;
     hooks->dma_put_adapter_check = put_adapter_check;
     hooks->dma_overwritten = overwritten;
-    hooks->dma_remember = remember;
     hooks->dma_tell = tell;
 }

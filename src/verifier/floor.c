@@ -51,12 +51,23 @@ static void report_left(const struct vf_mdl *entry)
         vf_warn(VF_PAGES_MDL_LEAK, of);
 }
 
+/* Nobody else is at work any more. */
+static void report_reservations(struct machine *machine)
+{
+    const struct mm_space *space = machine->mm->system_ptes;
+
+    for (uint32_t i = 0; i < space->nregions; i++)
+        if (space->regions[i].npages != 0 && space->regions[i].kind == MM_REGION_RESERVED)
+            vf_warn(VF_RESERVATION_LEAK, (struct vf_case){.made = space->regions[i].where});
+}
+
 static void check(struct machine *machine)
 {
     if (machine->verifier == NULL)
         return;
     vf_mark_rest_of_chains(machine);
     vf_each(machine, report_left);
+    report_reservations(machine);
 }
 
 static void shutdown(struct machine *machine)

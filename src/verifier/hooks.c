@@ -489,6 +489,8 @@ static void pages_free_check(struct ke_site site, PMDL mdl)
 {
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_PAGES_IRQL, about(site, mdl), ke_self()->irql, DISPATCH_LEVEL, 0, 0);
+    if (has_state(mdl, VF_POOL_MDL) && !has_state(mdl, VF_PAGES))
+        vf_stop(VF_PAGES_FREED_TWICE, about(site, mdl), address(mdl), address(mdl_pfns(mdl)), mdl_pfns(mdl)[0], 0);
     if (has_state(mdl, VF_MAPPED) && the()->options.windows < KE_WINDOWS_7)
         vf_warn(VF_PAGES_FREED_MAPPED, about(site, mdl));
 }
@@ -724,7 +726,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .contiguous_mismatch_check = contiguous_mismatch_check,
         .pool_allocate_check = pool_allocate_check,
         .pool_free_check = pool_free_check,
-        .pool_remember = remember,
+        .remember = remember,
         .pool_damaged = pool_damaged,
         .pool_fault = pool_fault,
         .irp_call_check = irp_call_check,

@@ -479,6 +479,67 @@ RULE_GOOD(DMA_FLUSH_UNMAPPED)
     put_adapter();
 }
 
+RULE_BAD(DMA_FLUSH_START)
+{
+    ULONG length = 100;
+    PVOID base;
+
+    get_adapter();
+    raise_to_dispatch();
+    base = take_registers(1);
+    dma->MapTransfer(adapter, mdl, base, va, &length, TRUE);
+    dma->FlushAdapterBuffers(adapter, mdl, base, va + 10, length, TRUE);
+    dma->FreeMapRegisters(adapter, base, 1);
+    lower_again();
+    put_adapter();
+}
+
+RULE_GOOD(DMA_FLUSH_START)
+{
+    ULONG length = 100;
+    PVOID base;
+
+    get_adapter();
+    raise_to_dispatch();
+    base = take_registers(2);
+    dma->MapTransfer(adapter, mdl, base, va, &length, TRUE);
+    dma->MapTransfer(adapter, mdl, base, va + 100, &length, TRUE);
+    dma->FlushAdapterBuffers(adapter, mdl, base, va, 200, TRUE);
+    dma->FreeMapRegisters(adapter, base, 2);
+    lower_again();
+    put_adapter();
+}
+
+RULE_BAD(DMA_FLUSH_DIRECTION)
+{
+    ULONG length = 100;
+    PVOID base;
+
+    get_adapter();
+    raise_to_dispatch();
+    base = take_registers(1);
+    dma->MapTransfer(adapter, mdl, base, va, &length, TRUE);
+    dma->FlushAdapterBuffers(adapter, mdl, base, va, length, FALSE);
+    dma->FreeMapRegisters(adapter, base, 1);
+    lower_again();
+    put_adapter();
+}
+
+RULE_GOOD(DMA_FLUSH_DIRECTION)
+{
+    ULONG length = 100;
+    PVOID base;
+
+    get_adapter();
+    raise_to_dispatch();
+    base = take_registers(1);
+    dma->MapTransfer(adapter, mdl, base, va, &length, FALSE);
+    dma->FlushAdapterBuffers(adapter, mdl, base, va, 60, FALSE);        /* the device came to no more */
+    dma->FreeMapRegisters(adapter, base, 1);
+    lower_again();
+    put_adapter();
+}
+
 RULE_BAD(DMA_FLUSH_NOTHING)
 {
     PVOID base;

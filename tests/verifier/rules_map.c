@@ -482,3 +482,19 @@ RULE_GOOD(MAPPING_LEAK)
     MmUnmapLockedPages(MmGetSystemAddressForMdlSafe(&own.mdl, NORMAL_NX), &own.mdl);
     free_all(locked, va);
 }
+
+/* ---- reserved addresses ----------------------------------------------------------------------------------------- */
+
+RULE_BAD(RESERVATION_LEAK)
+{
+    PVOID addresses = MmAllocateMappingAddress(LENGTH, TEST_TAG);
+
+    EXPECT(addresses != NULL);
+}
+
+RULE_GOOD(RESERVATION_LEAK)
+{
+    PVOID addresses = MmAllocateMappingAddress(LENGTH, TEST_TAG);
+
+    MmFreeMappingAddress(addresses, TEST_TAG);
+}

@@ -438,6 +438,24 @@ RULE_GOOD(PAGES_FREED_MAPPED)
     ExFreePool(mdl);
 }
 
+RULE_BAD(PAGES_FREED_TWICE)
+{
+    PMDL mdl = own_pages();
+    const PFN_NUMBER pfn = MmGetMdlPfnArray(mdl)[0];
+
+    MmFreePagesFromMdl(mdl);
+    PARAMETERS(p(mdl), p(MmGetMdlPfnArray(mdl)), pfn);
+    MmFreePagesFromMdl(mdl);
+}
+
+RULE_GOOD(PAGES_FREED_TWICE)
+{
+    PMDL mdl = own_pages();
+
+    MmFreePagesFromMdl(mdl);
+    ExFreePool(mdl);
+}
+
 RULE_BAD(PAGES_LEAK)
 {
     PMDL mdl = own_pages();
