@@ -16,6 +16,7 @@
  */
 
 #include "mdl/state.h"
+#include "mm/pin.h"
 
 /* ---- what may be mapped ---- */
 
@@ -25,16 +26,26 @@ static bool is_device_address(const struct machine *machine, PMDL mdl, PFN_NUMBE
     return mdl_has(mdl, MDL_IO_SPACE) && !mm_pfn_exists(machine, pfn);
 }
 
-void mdl_require_held(struct machine *machine, PMDL mdl)
+static void require_held(struct machine *machine, PMDL mdl, struct mm_witness *witness)
 {
     const PPFN_NUMBER pfns = mdl_pfns(mdl);
     const size_t npages = mdl_span(mdl);
+    size_t held = mm_count_held(machine, pfns, npages, witness);
 
-    if (mm_range_is_held(machine, (uintptr_t)mdl->StartVa, pfns, npages))
-        return;
-    for (size_t i = 0; i < npages; i++)
-        if (!mm_pfn_is_held(machine, pfns[i]) && !is_device_address(machine, mdl, pfns[i]))
-            ke_bug_check(MEMORY_MANAGEMENT, 0x1233, pfns[i], 0, 0);
+    while (held < npages) {
+        if (!is_device_address(machine, mdl, pfns[held]))
+            ke_bug_check(MEMORY_MANAGEMENT, 0x1233, pfns[held], 0, 0);
+        held++;
+        held += mm_count_held(machine, &pfns[held], npages - held, witness);
+        witness->given = 0;
+    }
+}
+
+void mdl_require_held(struct machine *machine, PMDL mdl)
+{
+    struct mm_witness witness;
+
+    require_held(machine, mdl, &witness);
 }
 
 static uint8_t attributes_of_priority(ULONG priority, bool user)
@@ -86,13 +97,12 @@ static bool find_existing(struct machine *machine, PMDL mdl, size_t npages, ULON
     return machine->options.verifier == 0 || is_in_host_memory(machine, start);
 }
 
-static bool has_host_page(const struct machine *machine, PMDL mdl, size_t npages)
+static bool has_host_page(PMDL mdl, size_t npages)
 {
     const PPFN_NUMBER pfns = mdl_pfns(mdl);
-    void *va;
 
     for (size_t i = 0; i < npages; i++)
-        if (mm_first_run(machine, &pfns[i], 1, &va) == 1 && is_in_host_memory(machine, va))
+        if (pfns[i] >= MM_HOST_PFN_BASE && pfns[i] != MM_NO_PFN)
             return true;
     return false;
 }
@@ -105,26 +115,53 @@ static size_t reserved_for_higher(const struct mm_space *ptes, ULONG priority)
     return level >= HighPagePriority ? 0 : level >= NormalPagePriority ? ptes->npages / 64 : ptes->npages / 16;
 }
 
-static bool map_privately(struct machine *machine, PMDL mdl, size_t npages, ULONG priority, uintptr_t *va)
+static bool map_privately(struct machine *machine, const struct mm_map_request *request, PMDL mdl, ULONG priority, uintptr_t *va)
 {
     struct mm_space *ptes = machine->mm->system_ptes;
-    const bool read_locked = machine->hooks.mdl_is_read_locked != NULL && machine->hooks.mdl_is_read_locked(mdl);
-    const struct mm_map_request request = {
-        .pfns = mdl_pfns(mdl),
-        .npages = npages,
-        .attributes = attributes_of_priority(read_locked ? priority | MdlMappingNoWrite : priority, false),
-        .mdl = mdl,
-        .start_va = (uintptr_t)mdl->StartVa,
-    };
 
-    if (has_host_page(machine, mdl, npages)) {
+    if (has_host_page(mdl, request->npages)) {
         ke_warn("host-pages-not-mappable", "MDL %p describes pages of the host process that do not lie side by side, or asks to protect "
                 "them: they have no system mapping; use process memory or pool", (void *)mdl);
         return false;
     }
-    if (mm_space_room(ptes) < npages + reserved_for_higher(ptes, priority))
+    if (mm_space_room(ptes) < request->npages + reserved_for_higher(ptes, priority))
         return false;
-    return NT_SUCCESS(mm_space_map(machine, ptes, &request, va));
+    return NT_SUCCESS(mm_space_map(machine, ptes, request, va));
+}
+
+static struct mm_map_request private_request(const struct machine *machine, PMDL mdl, ULONG priority)
+{
+    const bool read_locked = machine->hooks.mdl_is_read_locked != NULL && machine->hooks.mdl_is_read_locked(mdl);
+
+    return (struct mm_map_request){
+        .pfns = mdl_pfns(mdl),
+        .npages = mdl_span(mdl),
+        .attributes = attributes_of_priority(read_locked ? priority | MdlMappingNoWrite : priority, false),
+        .mdl = mdl,
+        .start_va = (uintptr_t)mdl->StartVa,
+    };
+}
+
+/* Pages that are known to be held, where they are seen already: in the RAM window, or as they were mapped before. */
+static bool find_held(struct machine *machine, PMDL mdl, ULONG priority, uintptr_t *va)
+{
+    const struct mm_map_request request = private_request(machine, mdl, priority);
+    void *run = NULL;
+
+    if (machine->options.verifier != 0)
+        return false;
+    if (!(priority & MdlMappingNoWrite))
+        run = mm_locked_run(machine, (uintptr_t)mdl->StartVa, request.pfns, request.npages);
+    *va = (uintptr_t)run;
+    return run != NULL || mm_space_map_again(machine, machine->mm->system_ptes, &request, va);
+}
+
+static bool find_or_map(struct machine *machine, PMDL mdl, ULONG priority, uintptr_t *va)
+{
+    struct mm_map_request request = private_request(machine, mdl, priority);
+
+    require_held(machine, mdl, &request.witness);
+    return find_existing(machine, mdl, request.npages, priority, va) || map_privately(machine, &request, mdl, priority, va);
 }
 
 static bool lacks_cache_type(const struct machine *machine, uint32_t page)
@@ -145,11 +182,9 @@ static void settle_cache_type(const struct machine *machine, PMDL mdl, MEMORY_CA
 /* The address of the first byte, or NULL when it cannot be mapped. */
 static PVOID map_system(struct machine *machine, PMDL mdl, MEMORY_CACHING_TYPE cache, ULONG priority)
 {
-    const size_t npages = mdl_span(mdl);
     uintptr_t va;
 
-    mdl_require_held(machine, mdl);
-    if (!find_existing(machine, mdl, npages, priority, &va) && !map_privately(machine, mdl, npages, priority, &va))
+    if (!find_held(machine, mdl, priority, &va) && !find_or_map(machine, mdl, priority, &va))
         return NULL;
     if (cache != MmCached)
         settle_cache_type(machine, mdl, cache);
@@ -171,55 +206,39 @@ static _Noreturn void stop_wrong_address(const struct machine *machine, PMDL mdl
     ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
 }
 
-/* The pages of a mapping that MmAdvanceMdl has not passed. */
-static size_t live_pages(const struct mm_region *region)
+/* What is unmapped at va is not what was mapped there. */
+static _Noreturn void stop_other_mapping(const struct mm_space *ptes, PMDL mdl, uintptr_t va, const struct mm_region *region)
 {
-    return region->npages - (region->live_first - region->first);
-}
-
-/* The mapping at va. Does what is unmapped start where what was mapped starts? */
-static struct mm_region require_same_start(struct mm_space *ptes, PMDL mdl, uintptr_t va)
-{
-    struct mm_region region;
-    uint32_t page;
-
-    if (!mm_space_region(ptes, va, &region))
+    if (region->npages == 0)
         ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
-    page = mm_space_page(ptes, va);
-    if (page != region.live_first)
-        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_ADDRESS, (uintptr_t)region.mdl,
-                     ptes->base + (uintptr_t)region.live_first * HOST_PAGE_SIZE, va);
-    if (mdl_pfns(mdl)[0] != region.first_pfn)
-        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_PFN, (uintptr_t)region.mdl, region.first_pfn, mdl_pfns(mdl)[0]);
-    return region;
+    if (mm_space_page(ptes, va) != region->live_first)
+        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_ADDRESS, (uintptr_t)region->mdl,
+                     ptes->base + (uintptr_t)region->live_first * HOST_PAGE_SIZE, va);
+    if (mdl_pfns(mdl)[0] != region->first_pfn)
+        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_PFN, (uintptr_t)region->mdl, region->first_pfn, mdl_pfns(mdl)[0]);
+    ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_COUNT, (uintptr_t)region->mdl, region->npages, mdl_span(mdl));
 }
 
-/* The driver that unmaps says how much; one that frees or unlocks a mapped MDL does not, and may have shortened it meanwhile. */
-static void require_same_count(struct machine *machine, PMDL mdl)
-{
-    struct mm_region region;
-    struct mm_space *space;
-
-    if (mm_classify(machine, (uintptr_t)mdl->MappedSystemVa, &space) != MM_KIND_SYSTEM_PTE)
-        return;
-    region = require_same_start(space, mdl, (uintptr_t)mdl->MappedSystemVa);
-    if (mdl_span(mdl) != live_pages(&region))
-        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_WRONG_COUNT, (uintptr_t)region.mdl, region.npages, mdl_span(mdl));
-}
-
-void mdl_unmap_system(struct machine *machine, PMDL mdl)
+/* Release the mapping at the MDL's system address, which must have so many pages. */
+static void unmap_system(struct machine *machine, PMDL mdl, size_t npages)
 {
     const uintptr_t va = (uintptr_t)mdl->MappedSystemVa;
-    size_t npages = mdl_span(mdl);
+    size_t unmapped = mdl_span(mdl);
+    struct mm_region found;
     struct mm_space *space;
 
     if (mm_classify(machine, va, &space) == MM_KIND_SYSTEM_PTE) {
-        const struct mm_region region = require_same_start(space, mdl, va);
-
-        npages = live_pages(&region);
-        mm_space_unmap(machine, space, va);
+        unmapped = mm_space_unmap_this(space, va, mdl_pfns(mdl)[0], npages, &found);
+        if (unmapped == 0)
+            stop_other_mapping(space, mdl, va, &found);
     }
-    mdl_note_unmapped(mdl, npages);
+    mdl_note_unmapped(mdl, unmapped);
+}
+
+/* The driver that unmaps says how much; one that frees or unlocks a mapped MDL does not, and may have shortened it meanwhile. */
+void mdl_unmap_system(struct machine *machine, PMDL mdl)
+{
+    unmap_system(machine, mdl, MM_ANY_COUNT);
 }
 
 /* ---- protection ---- */
@@ -348,6 +367,42 @@ PVOID MmMapLockedPagesSpecifyCache(PMDLX MemoryDescriptorList, KPROCESSOR_MODE A
     return va;
 }
 
+static __attribute__((noinline)) PVOID get_system_address(struct ke_site site, PMDL mdl, ULONG priority)
+{
+    struct machine *machine = ke_machine();
+    const struct ke_map_call call = {.mdl = mdl, .mode = KernelMode, .priority_given = true, .priority = priority};
+    PVOID va;
+
+    if (machine->hooks.mdl_system_address_check != NULL)
+        machine->hooks.mdl_system_address_check(site, mdl);
+    if (mdl == NULL)
+        return NULL;
+    if (mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL))
+        return mdl->MappedSystemVa;
+    if (ke_fails(KE_FALLIBLE_MmGetSystemAddressForMdlSafe))
+        return NULL;
+    if (machine->hooks.mdl_map_check != NULL)
+        machine->hooks.mdl_map_check(site, &call);
+    va = map_system(machine, mdl, MmCached, priority);
+    if (va != NULL && machine->hooks.mdl_map_record != NULL)
+        machine->hooks.mdl_map_record(site, mdl, va, KernelMode);
+    return va;
+}
+
+/* Pages that this thread has locked as one range, and that lie side by side in the RAM window. NULL: it is not so, or somebody looks on. */
+static inline PVOID map_run(PMDL mdl, ULONG priority)
+{
+    void *run;
+
+    if (mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) || (priority & MdlMappingNoWrite))
+        return NULL;
+    run = pin_find_run((uintptr_t)mdl->StartVa, mdl_pfns(mdl), mdl_span(mdl));
+    if (run == NULL)
+        return NULL;
+    mdl_note_mapped(mdl, (uintptr_t)run);
+    return mdl->MappedSystemVa;
+}
+
 /*
  * The system address of an MDL's buffer, mapped if it is not yet; NULL when it cannot be, or when Mdl is NULL.
  *
@@ -356,22 +411,9 @@ PVOID MmMapLockedPagesSpecifyCache(PMDLX MemoryDescriptorList, KPROCESSOR_MODE A
  */
 PVOID MmGetSystemAddressForMdlSafe(PMDL Mdl, ULONG Priority)
 {
-    struct machine *machine = ke_machine();
-    const struct ke_map_call call = {.mdl = Mdl, .mode = KernelMode, .priority_given = true, .priority = Priority};
-    PVOID va;
+    const PVOID run = Mdl == NULL ? NULL : map_run(Mdl, Priority);
 
-    KE_HOOK(machine, mdl_system_address_check, Mdl);
-    if (Mdl == NULL)
-        return NULL;
-    if (mdl_has(Mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL))
-        return Mdl->MappedSystemVa;
-    if (ke_fails(KE_FALLIBLE_MmGetSystemAddressForMdlSafe))
-        return NULL;
-    KE_HOOK(machine, mdl_map_check, &call);
-    va = map_system(machine, Mdl, MmCached, Priority);
-    if (va != NULL)
-        KE_HOOK(machine, mdl_map_record, Mdl, va, KernelMode);
-    return va;
+    return LIKELY(run != NULL) ? run : get_system_address(KE_SITE, Mdl, Priority);
 }
 
 /* What MmMapLockedPages and MmGetSystemAddressForMdl share: cached, executable as they cannot ask otherwise, or bug check 0x3F. */
@@ -460,6 +502,27 @@ NTSTATUS MmMapMdl(PMDL MemoryDescriptorList, ULONG Protection, PMM_MDL_ROUTINE D
     return STATUS_SUCCESS;
 }
 
+static __attribute__((noinline)) void unmap(struct ke_site site, PMDL mdl, uintptr_t va)
+{
+    struct machine *machine = ke_machine();
+    struct mm_space *space;
+    const bool user = mm_classify(machine, va, &space) == MM_KIND_PROCESS;
+    const bool mine = user && space == mm_current_space(machine) && is_user_mapping(space, va, mdl);
+
+    if (machine->hooks.mdl_unmap_check != NULL)
+        machine->hooks.mdl_unmap_check(site, (PVOID)va, mdl, user, mine);
+    if (user ? !mine : !mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
+        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
+    if (!user && (uintptr_t)mdl->MappedSystemVa != va)
+        stop_wrong_address(machine, mdl, va);
+    if (user)
+        mm_space_unmap(machine, space, va);
+    else
+        unmap_system(machine, mdl, mdl_span(mdl));
+    if (machine->hooks.mdl_unmap_record != NULL)
+        machine->hooks.mdl_unmap_record(site, mdl, user);
+}
+
 /*
  * Release a mapping of MmMapLockedPagesSpecifyCache or MmGetSystemAddressForMdlSafe. The pages stay locked.
  *
@@ -469,23 +532,12 @@ NTSTATUS MmMapMdl(PMDL MemoryDescriptorList, ULONG Protection, PMM_MDL_ROUTINE D
  */
 VOID MmUnmapLockedPages(PVOID BaseAddress, PMDLX MemoryDescriptorList)
 {
-    struct machine *machine = ke_machine();
     PMDL mdl = MemoryDescriptorList;
-    const uintptr_t va = (uintptr_t)BaseAddress;
-    struct mm_space *space;
-    const bool user = mm_classify(machine, va, &space) == MM_KIND_PROCESS;
-    const bool mine = user && space == mm_current_space(machine) && is_user_mapping(space, va, mdl);
+    uint32_t page;
 
-    KE_HOOK(machine, mdl_unmap_check, BaseAddress, mdl, user, mine);
-    if (user ? !mine : !mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
-        ke_bug_check(SYSTEM_PTE_MISUSE, PTE_NEVER_MAPPED, (uintptr_t)mdl, va, mdl_span(mdl));
-    if (!user && mdl->MappedSystemVa != BaseAddress)
-        stop_wrong_address(machine, mdl, va);
-    if (user) {
-        mm_space_unmap(machine, space, va);
-    } else {
-        require_same_count(machine, mdl);
-        mdl_unmap_system(machine, mdl);
-    }
-    KE_HOOK(machine, mdl_unmap_record, mdl, user);
+    if (pin_is_plain() && LIKELY(mdl->MappedSystemVa == BaseAddress) && LIKELY(mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA))
+        && LIKELY(mm_window_page(&ke_the_machine, (uintptr_t)BaseAddress, &page)))
+        mdl_note_unmapped(mdl, mdl_span(mdl));
+    else
+        unmap(KE_SITE, mdl, (uintptr_t)BaseAddress);
 }

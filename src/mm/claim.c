@@ -10,28 +10,6 @@ enum { MOST_SCANS = 64, MOST_YIELDS = 1000, SLEEP_NS = 50000 };
 
 _Thread_local struct mm_claim_own mm_claim_own = {.generation = CLAIM_NO_ROW};
 
-/* ---- words ---- */
-
-static uint32_t first_of(uint64_t word)
-{
-    return (uint32_t)(word >> CLAIM_FIRST_SHIFT) & ((1u << CLAIM_FIRST_BITS) - 1);
-}
-
-static uint32_t pages_of(uint64_t word)
-{
-    return (uint32_t)(word >> CLAIM_PAGES_SHIFT) & ((1u << CLAIM_PAGES_BITS) - 1);
-}
-
-static bool is_in(uint64_t word, const struct mm_space *space)
-{
-    return word != 0 && word >> CLAIM_SPACE_SHIFT == space->id;
-}
-
-static bool covers(uint64_t word, const struct mm_space *space, uint32_t page)
-{
-    return is_in(word, space) && page - first_of(word) < pages_of(word);
-}
-
 /* ---- rows ---- */
 
 static struct mm_claim_row *first_row(const struct machine *machine)
@@ -204,25 +182,29 @@ bool mm_claim_shorten(_Atomic uint64_t *claim, const struct mm_space *space, uin
     return (is_own(claim) && claim_change_own(claim, after)) || atomic_compare_exchange_strong(claim, &before, after);
 }
 
-static bool is_covered_by(const struct mm_claim_row *row, const struct mm_space *space, uint32_t first, size_t n)
+static const _Atomic uint64_t *find_cover(const struct mm_claim_row *row, const struct mm_space *space, uint32_t first, size_t n, uint64_t *word)
 {
     const uint32_t nused = atomic_load_explicit(&row->nused, memory_order_relaxed);
 
     for (uint32_t place = 0; place < nused; place++) {
-        const uint64_t word = atomic_load_explicit(&row->claims[place], memory_order_acquire);
-
-        if (covers(word, space, first) && n <= pages_of(word) - (first - first_of(word)))
-            return true;
+        *word = atomic_load_explicit(&row->claims[place], memory_order_acquire);
+        if (claim_covers(*word, space, first) && n <= claim_pages(*word) - (first - claim_first(*word)))
+            return &row->claims[place];
     }
-    return false;
+    return NULL;
 }
 
-bool mm_claim_covers(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n)
+/* Mostly it is a claim of the thread's own, on exactly that range. */
+const _Atomic uint64_t *mm_claim_covering(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, uint64_t *word)
 {
-    for (const struct mm_claim_row *row = first_row(machine); row != NULL; row = row->next)
-        if (is_covered_by(row, space, first, n))
-            return true;
-    return false;
+    struct mm_claim_row *own = own_row(machine);
+    const _Atomic uint64_t *place;
+
+    *word = claim_word(space, first, n);
+    place = own == NULL ? NULL : find_in_row(own, *word);
+    for (const struct mm_claim_row *row = first_row(machine); row != NULL && place == NULL; row = row->next)
+        place = find_cover(row, space, first, n, word);
+    return place;
 }
 
 /* ---- breaking ---- */
@@ -232,8 +214,8 @@ static bool break_locked(struct mm_space *space, _Atomic uint64_t *claim, uint64
 {
     if (!atomic_compare_exchange_strong(claim, &word, word | CLAIM_MOVING))
         return false;
-    for (uint32_t i = 0; i < pages_of(word); i++)
-        atomic_fetch_add(&space->pins[first_of(word) + i], 1);
+    for (uint32_t i = 0; i < claim_pages(word); i++)
+        atomic_fetch_add(&space->pins[claim_first(word) + i], 1);
     atomic_store(claim, 0);
     return true;
 }
@@ -244,12 +226,12 @@ static bool break_in_row_locked(struct machine *machine, struct mm_space *space,
     for (uint32_t place = 0; place < CLAIMS_IN_ROW; place++) {
         uint64_t word = atomic_load(&row->claims[place]);
 
-        if (!covers(word, space, page))
+        if (!claim_covers(word, space, page))
             continue;
         if (row != own_row(machine))
             make_common_locked(machine, row);
         word = atomic_load(&row->claims[place]);
-        if (covers(word, space, page) && break_locked(space, &row->claims[place], word))
+        if (claim_covers(word, space, page) && break_locked(space, &row->claims[place], word))
             return true;
     }
     return false;
@@ -282,8 +264,8 @@ bool mm_claim_break(struct machine *machine, struct mm_space *space, uint32_t pa
 
 static uint32_t overlap(uint64_t word, uint32_t first, uint32_t n)
 {
-    const uint32_t start = first_of(word) > first ? first_of(word) : first;
-    const uint32_t claim_end = first_of(word) + pages_of(word);
+    const uint32_t start = claim_first(word) > first ? claim_first(word) : first;
+    const uint32_t claim_end = claim_first(word) + claim_pages(word);
     const uint32_t end = claim_end < first + n ? claim_end : first + n;
 
     return end > start ? end - start : 0;
@@ -301,7 +283,7 @@ uint64_t mm_space_pins_on(const struct machine *machine, const struct mm_space *
         for (uint32_t place = 0; place < nused; place++) {
             const uint64_t word = atomic_load(&row->claims[place]);
 
-            if (is_in(word, space))
+            if (claim_is_in(word, space))
                 pins += overlap(word, first, n);
         }
     }

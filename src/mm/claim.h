@@ -86,6 +86,26 @@ static inline uint64_t claim_word(const struct mm_space *space, uint32_t first, 
     return (uint64_t)space->id << CLAIM_SPACE_SHIFT | (uint64_t)first << CLAIM_FIRST_SHIFT | (uint64_t)n << CLAIM_PAGES_SHIFT;
 }
 
+static inline uint32_t claim_first(uint64_t word)
+{
+    return (uint32_t)(word >> CLAIM_FIRST_SHIFT) & ((1u << CLAIM_FIRST_BITS) - 1);
+}
+
+static inline uint32_t claim_pages(uint64_t word)
+{
+    return (uint32_t)(word >> CLAIM_PAGES_SHIFT) & ((1u << CLAIM_PAGES_BITS) - 1);
+}
+
+static inline bool claim_is_in(uint64_t word, const struct mm_space *space)
+{
+    return word != 0 && word >> CLAIM_SPACE_SHIFT == space->id;
+}
+
+static inline bool claim_covers(uint64_t word, const struct mm_space *space, uint32_t page)
+{
+    return claim_is_in(word, space) && page - claim_first(word) < claim_pages(word);
+}
+
 /* The compiler keeps the order of what stands before and behind it; the processor is made to, by mm_claims_settle. */
 static inline void claim_order(void)
 {

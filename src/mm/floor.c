@@ -22,8 +22,10 @@ static struct mm_space *create_system_ptes(struct machine *machine)
     for (size_t npages = SYSTEM_PTE_PAGES; npages >= LEAST_PTE_PAGES; npages /= 2) {
         struct mm_space *space = mm_space_create(machine, MM_KIND_SYSTEM_PTE, NULL, npages);
 
-        if (space != NULL)
-            return space;
+        if (space == NULL)
+            continue;
+        space->kept = machine->options.verifier == 0 ? mm_kept_create() : NULL;
+        return space;
     }
     return NULL;
 }
@@ -124,6 +126,17 @@ const struct ke_floor mm_floor = {
 
 /* ---- the checker ---- */
 
+/* What the table says about neighbours is true of the next one, and so of all of them. */
+static bool check_run(const struct machine *machine, const struct mm_space *space, uint32_t i, uint32_t page)
+{
+    uint32_t next;
+
+    return space->runs[i] >= 1
+        && (space->runs[i] == 1
+            || (space->region_of[i + 1] == space->region_of[i] && space->runs[i + 1] == space->runs[i] - 1
+                && mm_page_of_pfn(machine, space->pfns[i + 1], &next) && next == page + 1));
+}
+
 static bool check_used_page(const struct machine *machine, const struct mm_space *space, uint32_t i, const char **why)
 {
     const uint8_t attributes = atomic_load(&space->attrs[i]);
@@ -138,6 +151,9 @@ static bool check_used_page(const struct machine *machine, const struct mm_space
     frame = mm_frame(machine, page);
     *why = "a frame does not know the page that owns it";
     if (mm_frame_state(machine, page) != MM_FRAME_SPACE || frame->owner_space != space->id || frame->owner_page != i)
+        return false;
+    *why = "neighbours in the RAM file are none";
+    if (!check_run(machine, space, i, page))
         return false;
     *why = "a zombie page has no region that is pinned";
     return !(attributes & MM_RESIDENT) || !(attributes & MM_ZOMBIE);
@@ -163,6 +179,7 @@ static bool check_space(const struct machine *machine, struct mm_space *space, c
         *why = "the number of used pages is not the sum over the regions";
         holds = false;
     }
+    holds = holds && mm_kept_check_locked(space, why);
     host_mutex_unlock(&space->lock);
     return holds;
 }

@@ -351,6 +351,7 @@ void mm_frames_give(struct machine *machine, uint32_t first, size_t npages)
 {
     size_t start = 0;
 
+    atomic_fetch_add(&machine->mm->frames_given, 1);
     mm_frames_mark(machine, first, npages, MM_FRAME_FREE);
     atomic_thread_fence(memory_order_seq_cst);
     for (size_t i = 0; i < npages; i++) {
@@ -378,7 +379,10 @@ void mm_frames_give_unpinned(struct machine *machine, uint32_t first, size_t npa
 
 void mm_frame_unpinned(struct machine *machine, uint32_t page)
 {
-    if (mm_frame_state(machine, page) == MM_FRAME_ZOMBIE && release_frame(machine, page))
+    if (mm_frame_state(machine, page) != MM_FRAME_ZOMBIE)
+        return;
+    atomic_fetch_add(&machine->mm->frames_given, 1);
+    if (release_frame(machine, page))
         give_run(machine, page, 1);
 }
 
@@ -509,6 +513,7 @@ int mm_frames_boot(struct machine *machine)
     struct mm_state *mm = machine->mm;
     int error = 0;
 
+    atomic_store(&mm->frames_given, 1);
     mm->zones = calloc(1, sizeof(*mm->zones));
     if (mm->zones == NULL)
         return -ENOMEM;

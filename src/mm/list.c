@@ -14,13 +14,13 @@ bool mm_list_regions(struct mm_space *space, struct mm_region *regions, size_t r
     if (!host_mutex_lock_within(&space->lock, ke_patience_ns()))
         return false;
     for (uint32_t i = 0; i < space->nregions; i++) {
-        if (space->regions[i].npages == 0)
+        if (space->regions[i].npages == 0 || space->regions[i].kind == MM_REGION_KEPT)
             continue;
         if (*total < room)
             regions[*total] = space->regions[i];
         ++*total;
     }
-    *npages = space->nused;
+    *npages = space->nused - mm_kept_pages(space);
     host_mutex_unlock(&space->lock);
     return true;
 }

@@ -159,7 +159,18 @@ enum mm_region_kind {
     MM_REGION_MEMORY,
     MM_REGION_USER_MAPPING,
     MM_REGION_SYSTEM_MAPPING,
+    MM_REGION_KEPT,                     /* a system mapping that was released: kept.c. Nobody's, and no address in it is valid */
     MM_REGION_RESERVED,                 /* addresses of MmAllocateMappingAddress, whether something is mapped there or not */
+};
+
+/*
+ * Why all pages of a mapping are held, as long as it is so: one claim covers those that need one, and since that was found no
+ * frame was given back, so that each still belongs to the page that the claim covers.
+ */
+struct mm_witness {
+    const _Atomic uint64_t *claim;      /* NULL: none needs one */
+    uint64_t                word;       /* that stands there */
+    uint64_t                given;      /* mm_state.frames_given then; 0: there is no witness */
 };
 
 /*
@@ -177,6 +188,15 @@ struct mm_region {
     ULONG               tag;            /* reserved: its owner's pool tag */
     const void         *where;          /* reserved: the call stack, or NULL */
     uint32_t            next_free;      /* index of the next unused entry of the table */
+
+    struct {                            /* system mappings that can be kept: kept.c */
+        bool              wanted;       /* keep it when it is released */
+        uint8_t           attributes;   /* all its pages' access bits */
+        uint32_t          nruns;        /* mappings of the host */
+        uint32_t          hash;         /* of the page numbers */
+        uint32_t          same, older, newer;
+        struct mm_witness witness;
+    } kept;
 };
 
 enum {
@@ -201,11 +221,13 @@ struct mm_space {
     _Atomic uint8_t  *attrs;            /* (A, L) enum mm_attribute */
     _Atomic uint32_t *pins;             /* (A) counts beside the claims; NULL where all pages are aliases: system PTEs, special pool */
     atomic_bool       crowded;          /* (A) a count came near its limit once: no more claims, so that every lock looks at it */
+    uint32_t         *runs;             /* (L) of memory of its own: pages from here on that are neighbours in the RAM file, as far as is known */
     uint32_t         *region_of;        /* (L) index + 1 of the region, 0 for none */
     struct mm_region *regions;          /* (L) */
     uint32_t          nregions, regions_room, free_region;      /* (L) */
     uint32_t          cursor;           /* (L) where the next search for free addresses starts: oldest first */
     uint32_t          nused;            /* (L) pages in regions */
+    struct mm_kept   *kept;             /* (L) released mappings; NULL: none is kept here */
     struct host_mutex lock;
     struct mm_space  *next_ended;
 };
@@ -214,6 +236,12 @@ struct mm_space {
 static inline bool mm_space_is_of_aliases(const struct mm_space *space)
 {
     return space->kind == MM_KIND_SYSTEM_PTE || space->kind == MM_KIND_SPECIAL_POOL;
+}
+
+/* The pages of a mapping that MmAdvanceMdl has not passed. */
+static inline size_t mm_region_live_pages(const struct mm_region *region)
+{
+    return region->npages - (region->live_first - region->first);
 }
 
 /* The page of an address in this space. */
@@ -225,7 +253,7 @@ static inline uint32_t mm_space_page(const struct mm_space *space, uintptr_t va)
 struct mm_space *mm_space_create(struct machine *machine, enum mm_kind kind, PEPROCESS process, size_t npages);
 void             mm_space_destroy(struct machine *machine, struct mm_space *space);
 
-/* Pages that are in no region. */
+/* Pages that are in no region, or in one that is only kept. */
 size_t           mm_space_room(struct mm_space *space);
 
 /* Zeroed memory of its own, with these access bits; 0 when there is none to be had. */
@@ -253,9 +281,20 @@ struct mm_map_request {
     const void       *mdl;
     uintptr_t         start_va;
     bool              reserved;         /* at addresses of mm_space_reserve: it must not fail for want of anything of ours */
+    struct mm_witness witness;          /* that they are held, for mm_space_map_again */
 };
 NTSTATUS mm_space_map(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uintptr_t *va);
 void     mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t va);
+
+/*
+ * Unmap what is mapped at va, if it is what the caller says: it begins there, with that page, and has that many pages that MmAdvanceMdl has
+ * not passed (or MM_ANY_COUNT). How many it had; 0: it is something else, namely *found, or nothing if that has no pages.
+ */
+#define MM_ANY_COUNT (~(size_t)0)
+size_t   mm_space_unmap_this(struct mm_space *space, uintptr_t va, PFN_NUMBER first_pfn, size_t npages, struct mm_region *found);
+
+/* As mm_space_map, if the pages can be mapped as they were before, and are known to be held. False: nothing has changed. */
+bool     mm_space_map_again(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uintptr_t *va);
 
 /* New access bits for pages of a mapping. False: the host refused. */
 bool             mm_space_protect_mapping(struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes);
@@ -298,8 +337,14 @@ void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npa
  */
 bool mm_unlock_range(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages, size_t passed);
 
-/* May all of these be mapped because one lock of va and the pages behind it holds them? False says nothing: ask for each. */
-bool mm_range_is_held(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages);
+/*
+ * Where the pages lie side by side in the RAM window, if that can be said without looking at each: one lock of va and the pages behind
+ * it holds them, and these are their numbers. NULL says nothing.
+ */
+void *mm_locked_run(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages);
+
+/* How many from the start may be mapped: memory that exists, and that cannot be taken away. */
+size_t mm_count_held(struct machine *machine, const PFN_NUMBER *pfns, size_t npages, struct mm_witness *witness);
 
 /* Does any page have this number: RAM, a device's, or the host's? */
 bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn);
@@ -377,6 +422,7 @@ enum { MM_MAX_SPACES = 256, MM_MAX_ZONES = 20 };
 struct mm_zone;
 struct mm_pool;
 struct mm_claim_row;
+struct mm_kept;
 
 struct mm_state {
     struct host_ram   ram;
@@ -384,6 +430,7 @@ struct mm_state {
     uint8_t          *window;           /* the RAM window's first byte */
     struct mm_frame  *frames;           /* one a page */
     _Atomic uint8_t  *frame_states;     /* one a page: enum mm_frame_state */
+    _Atomic uint64_t  frames_given;     /* counts the times when frames are given back, from 1 on */
     struct mm_zones  *zones;
     struct mm_pool   *pool;
     struct mm_space  *system_ptes;

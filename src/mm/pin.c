@@ -390,14 +390,18 @@ void mm_unlock_pages(struct machine *machine, const PFN_NUMBER *pfns, size_t npa
 
 /* ---- questions ---- */
 
-bool mm_range_is_held(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages)
+void *mm_locked_run(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfns, size_t npages)
 {
-    uint32_t first;
-    struct mm_space *space = find_space(machine, va, &first);
+    uint32_t first, page;
+    uint64_t word;
+    const struct mm_space *space = find_space(machine, va, &first);
 
-    if (space == NULL)
-        return false;
-    return mm_claim_covers(machine, space, first, npages) && rtl_equal(pfns, &space->pfns[first], npages);
+    if (space == NULL || space->runs == NULL || npages == 0 || npages > space->npages - first
+        || pfns[npages - 1] != space->pfns[first + npages - 1] || mm_claim_covering(machine, space, first, npages, &word) == NULL)
+        return NULL;
+    if (space->runs[first] < npages || !rtl_equal(pfns, &space->pfns[first], npages) || !mm_page_of_pfn(machine, pfns[0], &page))
+        return NULL;
+    return mm_window_va(machine, page);
 }
 
 /* A zero is read again: claim.h says what one reading can miss. */
@@ -458,4 +462,43 @@ bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn)
     default:
         return true;
     }
+}
+
+/* ---- what may be mapped ---- */
+
+/* A page of a space. The claim that covers it becomes the witness, unless another one has been it before. */
+static bool is_pinned(struct machine *machine, PFN_NUMBER pfn, const struct mm_frame *frame, struct mm_witness *witness)
+{
+    uint64_t word;
+    const struct mm_space *space = mm_space_by_id(machine, frame->owner_space);
+    const _Atomic uint64_t *claim = mm_claim_covering(machine, space, frame->owner_page, 1, &word);
+
+    if (claim == NULL || witness->claim != NULL)
+        witness->given = 0;
+    witness->claim = claim;
+    witness->word = claim == NULL ? 0 : word;
+    return claim != NULL || mm_pins_of_pfn(machine, pfn) != 0;
+}
+
+static bool is_held(struct machine *machine, PFN_NUMBER pfn, struct mm_witness *witness)
+{
+    const struct mm_frame *frame;
+    uint32_t page;
+
+    if (mm_is_io_pfn(pfn) || !mm_page_of_pfn(machine, pfn, &page) || mm_frame_state(machine, page) != MM_FRAME_SPACE)
+        return mm_pfn_is_held(machine, pfn);
+    frame = mm_frame(machine, page);
+    return (frame->owner_space == witness->word >> CLAIM_SPACE_SHIFT
+            && frame->owner_page - claim_first(witness->word) < claim_pages(witness->word))
+        || is_pinned(machine, pfn, frame, witness);
+}
+
+size_t mm_count_held(struct machine *machine, const PFN_NUMBER *pfns, size_t npages, struct mm_witness *witness)
+{
+    size_t n = 0;
+
+    *witness = (struct mm_witness){.given = atomic_load(&machine->mm->frames_given)};
+    while (n < npages && is_held(machine, pfns[n], witness))
+        n++;
+    return n;
 }

@@ -7,10 +7,17 @@
 #define PINION_MM_PIN_H
 
 #include "mm/claim.h"
+#include "mm/zones.h"
 #include "rtl/copy.h"
 #include "rtl/lanes.h"
 
 _Static_assert((size_t)MM_ATTRIBUTE_SLACK >= RTL_SLACK_BYTES, "attributes are looked at eight at a time");
+
+/* A machine runs in which nobody looks on, and this thread has a row. */
+static inline bool pin_is_plain(void)
+{
+    return ke_is_plain(mm_claim_own.generation);
+}
 
 /* Valid for the access: nothing to bring in, none of them an alias or guarded. Any other page makes it false. */
 static inline bool pin_are_plain(const struct mm_space *space, uint32_t first, size_t n, uint8_t access)
@@ -43,7 +50,7 @@ static inline PEPROCESS pin_range(uintptr_t va, size_t npages, bool write, PFN_N
     struct mm_space *space;
     uintptr_t page;
 
-    if (!ke_is_plain(mm_claim_own.generation))
+    if (!pin_is_plain())
         return NULL;
     process = mm_current_process(machine);
     space = process->space;
@@ -71,7 +78,7 @@ static inline bool unpin_range(uintptr_t va, const PFN_NUMBER *pfns, size_t npag
     struct mm_space *space;
     uintptr_t page;
 
-    if (!ke_is_plain(mm_claim_own.generation))
+    if (!pin_is_plain())
         return false;
     space = mm_current_process(machine)->space;
     page = (va - space->base) >> SPAN_PAGE_SHIFT;
@@ -82,6 +89,34 @@ static inline bool unpin_range(uintptr_t va, const PFN_NUMBER *pfns, size_t npag
     pin_reap_if_zombie(machine, space, (uint32_t)page);
     ke_count_here(KE_PAGES_UNLOCKED, (int64_t)npages);
     return true;
+}
+
+/*
+ * Where pages of the current process lie side by side in the RAM window: this thread has locked them as one range, and they still have
+ * those numbers. NULL: mm_locked_run, or a look at each page, will find out.
+ */
+static inline void *pin_find_run(uintptr_t va, const PFN_NUMBER *pfns, size_t npages)
+{
+    const struct machine *machine = &ke_the_machine;
+    const struct mm_claim_row *row = mm_claim_own.row;
+    const struct mm_space *space;
+    const struct mm_zone *zone;
+    uintptr_t page;
+    uint64_t word;
+
+    if (!pin_is_plain())
+        return NULL;
+    space = mm_current_process(machine)->space;
+    page = (va - space->base) >> SPAN_PAGE_SHIFT;
+    if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page))
+        return NULL;
+    word = claim_word(space, (uint32_t)page, npages);
+    if (claim_at_hand() != word && rtl_find_word(row->claims, row->nused, word) == row->nused)
+        return NULL;
+    if (UNLIKELY(space->runs[page] < npages) || UNLIKELY(!rtl_equal(pfns, &space->pfns[page], npages)))
+        return NULL;
+    zone = zone_of_pfn(machine, pfns[0]);
+    return mm_window_va(machine, zone->first_page + index_in_zone(zone, pfns[0]));
 }
 
 #endif

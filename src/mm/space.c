@@ -12,6 +12,7 @@
  */
 
 #include "mm/state.h"
+#include "rtl/lanes.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,10 +34,9 @@ static void set_attributes(struct mm_space *space, uint32_t page, uint8_t attrib
     atomic_store_explicit(&space->attrs[page], attributes, memory_order_release);
 }
 
-static void fill_attributes(struct mm_space *space, uint32_t first, size_t npages, uint8_t attributes)
+void mm_space_fill_attributes(struct mm_space *space, uint32_t first, size_t npages, uint8_t attributes)
 {
-    for (size_t i = 0; i < npages; i++)
-        set_attributes(space, first + (uint32_t)i, attributes);
+    rtl_fill_bytes(&space->attrs[first], npages, attributes);
 }
 
 /* What the host's mapping of a page permits: nothing while it is trimmed, or guarded. */
@@ -84,9 +84,9 @@ static struct mm_region *add_region_locked(struct mm_space *space, uint32_t firs
     return &space->regions[index];
 }
 
-static void remove_region_locked(struct mm_space *space, struct mm_region *region)
+void mm_space_forget_region_locked(struct mm_space *space, struct mm_region *region)
 {
-    fill_attributes(space, region->first, region->npages, 0);
+    mm_space_fill_attributes(space, region->first, region->npages, 0);
     memset(&space->region_of[region->first], 0, region->npages * sizeof(space->region_of[0]));
     space->nused -= region->npages;
     region->npages = 0;
@@ -94,11 +94,12 @@ static void remove_region_locked(struct mm_space *space, struct mm_region *regio
     space->free_region = (uint32_t)(region - space->regions);
 }
 
+/* The region that the address is in; NULL where there is none, or one that is only kept. */
 static struct mm_region *region_at_locked(struct mm_space *space, uintptr_t va)
 {
     const uint32_t index = space->region_of[mm_space_page(space, va)];
 
-    return index == 0 ? NULL : &space->regions[index - 1];
+    return index == 0 || space->regions[index - 1].kind == MM_REGION_KEPT ? NULL : &space->regions[index - 1];
 }
 
 bool mm_space_region(struct mm_space *space, uintptr_t va, struct mm_region *out)
@@ -118,7 +119,7 @@ size_t mm_space_room(struct mm_space *space)
     size_t room;
 
     host_mutex_lock(&space->lock);
-    room = space->npages - space->nused;
+    room = space->npages - space->nused + mm_kept_pages(space);
     host_mutex_unlock(&space->lock);
     return room;
 }
@@ -137,6 +138,11 @@ static uint32_t end_of_obstacle_locked(const struct mm_space *space, uint32_t fi
             return space->regions[index - 1].first + space->regions[index - 1].npages;
     }
     return 0;
+}
+
+bool mm_space_is_unused_locked(const struct mm_space *space, uint32_t first, uint32_t npages)
+{
+    return end_of_obstacle_locked(space, first, npages) == 0;
 }
 
 /* npages from `first` on, with the unused pages around them, are inside the space and belong to nobody. */
@@ -180,13 +186,19 @@ static bool find_multiple_locked(const struct mm_space *space, uint32_t npages, 
  * The numbers of a large region begin at a cache line of their table as long as there is room: copying and comparing them, which is most
  * of what a lock costs, takes two thirds of the time then.
  */
+static bool find_place_locked(const struct mm_space *space, uint32_t npages, uint32_t *found)
+{
+    return (npages >= LARGE_PAGES && find_multiple_locked(space, npages, LINE_PAGES, found)) || find_multiple_locked(space, npages, 1, found);
+}
+
+/* Where addresses have run out, kept mappings give theirs. */
 static bool find_free_locked(struct mm_space *space, uint32_t npages, uint32_t *found)
 {
     const uint32_t last = space->npages - 1;
 
     if (npages == 0 || npages > last - 1)
         return false;
-    if ((npages < LARGE_PAGES || !find_multiple_locked(space, npages, LINE_PAGES, found)) && !find_multiple_locked(space, npages, 1, found))
+    if (!find_place_locked(space, npages, found) && !(mm_kept_evict_all_locked(space) && find_place_locked(space, npages, found)))
         return false;
     space->cursor = *found + npages + 1 < last ? *found + npages + 1 : 1;
     return true;
@@ -243,6 +255,8 @@ static void own_frames_locked(struct machine *machine, struct mm_space *space, u
     }
     mm_frames_mark(machine, page, n, MM_FRAME_SPACE);
     mm_pfns_of_pages(machine, page, n, &space->pfns[first]);
+    for (size_t i = 0; i < n; i++)
+        space->runs[first + i] = (uint32_t)(n - i);
 }
 
 /* Back one run: frames, contents, the host's mapping, the page table. How many pages; 0 when RAM or the host refuses. */
@@ -259,7 +273,7 @@ static size_t back_run_locked(struct machine *machine, struct mm_space *space, u
         return 0;
     }
     own_frames_locked(machine, space, first, page, got);
-    fill_attributes(space, first, got, attributes);
+    mm_space_fill_attributes(space, first, got, attributes);
     return got;
 }
 
@@ -291,7 +305,7 @@ static uintptr_t allocate_locked(struct machine *machine, struct mm_space *space
     if (region == NULL)
         return 0;
     if (!back_locked(machine, space, first, npages, attributes | MM_USED | MM_RESIDENT)) {
-        remove_region_locked(space, region);
+        mm_space_forget_region_locked(space, region);
         return 0;
     }
     return (uintptr_t)va_of(space, first);
@@ -330,7 +344,7 @@ uint64_t mm_space_pins(struct mm_space *space)
 static void drop_region_locked(struct machine *machine, struct mm_space *space, struct mm_region *region)
 {
     give_frames_locked(machine, space, region->first, region->npages);
-    remove_region_locked(space, region);
+    mm_space_forget_region_locked(space, region);
 }
 
 /*
@@ -339,7 +353,7 @@ static void drop_region_locked(struct machine *machine, struct mm_space *space, 
  */
 static void free_region_locked(struct machine *machine, struct mm_space *space, struct mm_region *region)
 {
-    fill_attributes(space, region->first, region->npages, MM_USED | MM_ZOMBIE);
+    mm_space_fill_attributes(space, region->first, region->npages, MM_USED | MM_ZOMBIE);
     mm_space_revoke(space, region->first, region->npages);
     mm_claims_settle(machine);
     if (region_pins(machine, space, region) == 0)
@@ -446,7 +460,7 @@ static bool make_resident_locked(struct mm_space *space, uint32_t first, uint32_
 
     if (host_protect(va_of(space, first), (size_t)(end - first) * HOST_PAGE_SIZE, host_access_of(attributes)) != 0)
         return false;
-    fill_attributes(space, first, end - first, attributes);
+    mm_space_fill_attributes(space, first, end - first, attributes);
     return true;
 }
 
@@ -573,22 +587,24 @@ size_t mm_space_trim(struct machine *machine, struct mm_space *space)
 
 /* ---- mappings of other owners' frames ---- */
 
-/* False: a PFN is no page of RAM, or the host refused. */
-static bool map_runs(struct machine *machine, struct mm_space *space, uint32_t first, const struct mm_map_request *request)
+/* How many mappings of the host it took; 0: a PFN is no page of RAM, or the host refused. */
+static uint32_t map_runs(struct machine *machine, struct mm_space *space, uint32_t first, const struct mm_map_request *request)
 {
-    for (size_t done = 0; done < request->npages;) {
+    uint32_t nruns = 0;
+
+    for (size_t done = 0; done < request->npages; nruns++) {
         void *window;
         uint32_t page;
         const size_t run = mm_first_run(machine, request->pfns + done, request->npages - done, &window);
 
         if (run == 0 || !mm_window_page(machine, (uintptr_t)window, &page))
-            return false;
+            return 0;
         if ((!request->reserved && ke_internal_fails())
             || !map_host(machine, space, first + (uint32_t)done, page, run, request->attributes & MM_ACCESS))
-            return false;
+            return 0;
         done += run;
     }
-    return true;
+    return nruns;
 }
 
 static NTSTATUS choose_pages_locked(struct mm_space *space, const struct mm_map_request *request, uint32_t *first)
@@ -599,7 +615,17 @@ static NTSTATUS choose_pages_locked(struct mm_space *space, const struct mm_map_
     return is_free_locked(space, *first, (uint32_t)request->npages) ? STATUS_SUCCESS : STATUS_CONFLICTING_ADDRESSES;
 }
 
-static NTSTATUS map_locked(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uint32_t *first)
+void mm_space_describe_mapping(struct mm_region *region, const struct mm_map_request *request)
+{
+    region->mdl = request->mdl;
+    region->start_va = request->start_va;
+    region->first_pfn = request->pfns[0];
+    region->kept.witness = request->witness;
+    region->kept.attributes = request->attributes;
+    region->kept.wanted = request->mdl != NULL && (request->attributes & MM_WRITE);
+}
+
+static NTSTATUS map_anew_locked(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uint32_t *first)
 {
     const enum mm_region_kind kind = mm_space_is_of_aliases(space) ? MM_REGION_SYSTEM_MAPPING : MM_REGION_USER_MAPPING;
     struct mm_region *region;
@@ -610,17 +636,33 @@ static NTSTATUS map_locked(struct machine *machine, struct mm_space *space, cons
     region = add_region_locked(space, *first, (uint32_t)request->npages, kind);
     if (region == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
-    if (!map_runs(machine, space, *first, request)) {
+    region->kept.nruns = map_runs(machine, space, *first, request);
+    if (region->kept.nruns == 0) {
         mm_space_revoke(space, *first, request->npages);
-        remove_region_locked(space, region);
+        mm_space_forget_region_locked(space, region);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    region->mdl = request->mdl;
-    region->start_va = request->start_va;
-    region->first_pfn = request->pfns[0];
+    mm_space_describe_mapping(region, request);
     memcpy(&space->pfns[*first], request->pfns, request->npages * sizeof(PFN_NUMBER));
-    fill_attributes(space, *first, request->npages, request->attributes | MM_USED | MM_RESIDENT | MM_ALIAS);
+    mm_space_fill_attributes(space, *first, request->npages, request->attributes | MM_USED | MM_RESIDENT | MM_ALIAS);
     return STATUS_SUCCESS;
+}
+
+/* What is kept gives way to what is wanted: where the host refuses, perhaps for the number of its mappings, it is asked once more without. */
+static NTSTATUS map_locked(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uint32_t *first)
+{
+    struct mm_region *kept = mm_kept_find_locked(space, request);
+    NTSTATUS status;
+
+    if (kept != NULL) {
+        mm_kept_take_locked(space, kept, request);
+        *first = kept->first;
+        return STATUS_SUCCESS;
+    }
+    status = map_anew_locked(machine, space, request, first);
+    if (!NT_SUCCESS(status) && mm_kept_evict_all_locked(space))
+        status = map_anew_locked(machine, space, request, first);
+    return status;
 }
 
 NTSTATUS mm_space_map(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uintptr_t *va)
@@ -638,17 +680,66 @@ NTSTATUS mm_space_map(struct machine *machine, struct mm_space *space, const str
     return status;
 }
 
+static bool holds(const struct machine *machine, const struct mm_witness *witness)
+{
+    return witness->given == atomic_load_explicit(&machine->mm->frames_given, memory_order_relaxed)
+        && (witness->claim == NULL || atomic_load_explicit(witness->claim, memory_order_relaxed) == witness->word);
+}
+
+bool mm_space_map_again(struct machine *machine, struct mm_space *space, const struct mm_map_request *request, uintptr_t *va)
+{
+    struct mm_map_request again = *request;
+    struct mm_region *kept;
+    bool taken;
+
+    if (space->kept == NULL || request->npages == 0)
+        return false;
+    host_mutex_lock(&space->lock);
+    kept = mm_kept_find_locked(space, request);
+    taken = kept != NULL && holds(machine, &kept->kept.witness);
+    if (taken) {
+        again.witness = kept->kept.witness;
+        mm_kept_take_locked(space, kept, &again);
+        *va = (uintptr_t)va_of(space, kept->first);
+    }
+    host_mutex_unlock(&space->lock);
+    return taken;
+}
+
+static void unmap_locked(struct mm_space *space, struct mm_region *region)
+{
+    VERIFY(region != NULL && region->kind != MM_REGION_MEMORY);
+    if (mm_kept_release_locked(space, region))
+        return;
+    mm_space_revoke(space, region->first, region->npages);
+    mm_space_forget_region_locked(space, region);
+}
+
 void mm_space_unmap(struct machine *machine, struct mm_space *space, uintptr_t va)
 {
-    struct mm_region *region;
-
     (void)machine;
     host_mutex_lock(&space->lock);
-    region = region_at_locked(space, va);
-    VERIFY(region != NULL && region->kind != MM_REGION_MEMORY);
-    mm_space_revoke(space, region->first, region->npages);
-    remove_region_locked(space, region);
+    unmap_locked(space, region_at_locked(space, va));
     host_mutex_unlock(&space->lock);
+}
+
+size_t mm_space_unmap_this(struct mm_space *space, uintptr_t va, PFN_NUMBER first_pfn, size_t npages, struct mm_region *found)
+{
+    struct mm_region *region;
+    size_t live = 0;
+
+    host_mutex_lock(&space->lock);
+    region = region_at_locked(space, va);
+    if (region != NULL && mm_space_page(space, va) == region->live_first && region->first_pfn == first_pfn)
+        live = mm_region_live_pages(region);
+    if (live != 0 && (npages == MM_ANY_COUNT || npages == live)) {
+        unmap_locked(space, region);
+    } else {
+        *found = region == NULL ? (struct mm_region){.npages = 0} : *region;
+        live = 0;
+    }
+    host_mutex_unlock(&space->lock);
+    return live;
 }
 
 bool mm_space_protect_mapping(struct mm_space *space, uintptr_t va, size_t npages, uint8_t attributes)
@@ -660,8 +751,10 @@ bool mm_space_protect_mapping(struct mm_space *space, uintptr_t va, size_t npage
     host_mutex_lock(&space->lock);
     done = is_inside_region_locked(space, va, npages) && !ke_internal_fails()
         && host_protect(va_of(space, first), npages * HOST_PAGE_SIZE, attributes & MM_ACCESS) == 0;
-    if (done)
-        fill_attributes(space, first, npages, (attributes & MM_ACCESS) | fixed);
+    if (done) {
+        region_at_locked(space, va)->kept.wanted = false;
+        mm_space_fill_attributes(space, first, npages, (attributes & MM_ACCESS) | fixed);
+    }
     host_mutex_unlock(&space->lock);
     return done;
 }
@@ -681,7 +774,7 @@ uintptr_t mm_space_reserve(struct mm_space *space, size_t npages, ULONG tag, con
     if (region != NULL) {
         region->tag = tag;
         region->where = where;
-        fill_attributes(space, first, npages, MM_USED | MM_ALIAS);
+        mm_space_fill_attributes(space, first, npages, MM_USED | MM_ALIAS);
     }
     host_mutex_unlock(&space->lock);
     return region == NULL ? 0 : (uintptr_t)va_of(space, first);
@@ -695,12 +788,12 @@ bool mm_space_map_reserved(struct machine *machine, struct mm_space *space, uint
 
     host_mutex_lock(&space->lock);
     region = region_at_locked(space, va);
-    done = map_runs(machine, space, first, request);
+    done = map_runs(machine, space, first, request) != 0;
     if (done) {
         region->mdl = request->mdl;
         region->mapped = (uint32_t)request->npages;
         memcpy(&space->pfns[first], request->pfns, request->npages * sizeof(PFN_NUMBER));
-        fill_attributes(space, first, request->npages, request->attributes | MM_USED | MM_RESIDENT | MM_ALIAS);
+        mm_space_fill_attributes(space, first, request->npages, request->attributes | MM_USED | MM_RESIDENT | MM_ALIAS);
     } else {
         mm_space_revoke(space, first, request->npages);
     }
@@ -714,7 +807,7 @@ void mm_space_unmap_reserved(struct mm_space *space, uintptr_t va)
 
     host_mutex_lock(&space->lock);
     region = region_at_locked(space, va);
-    fill_attributes(space, region->first, region->mapped, MM_USED | MM_ALIAS);
+    mm_space_fill_attributes(space, region->first, region->mapped, MM_USED | MM_ALIAS);
     mm_space_revoke(space, region->first, region->mapped);
     region->mapped = 0;
     region->mdl = NULL;
@@ -724,7 +817,7 @@ void mm_space_unmap_reserved(struct mm_space *space, uintptr_t va)
 void mm_space_unreserve(struct mm_space *space, uintptr_t va)
 {
     host_mutex_lock(&space->lock);
-    remove_region_locked(space, region_at_locked(space, va));
+    mm_space_forget_region_locked(space, region_at_locked(space, va));
     host_mutex_unlock(&space->lock);
 }
 

@@ -10,7 +10,7 @@ struct table {
     size_t  bytes;
 };
 
-enum { TABLES = 4 };
+enum { TABLES = 5 };
 
 /* All of a space's tables; one that it does not have takes no bytes. */
 static void list_tables(const struct mm_space *space, struct table tables[TABLES])
@@ -21,6 +21,7 @@ static void list_tables(const struct mm_space *space, struct table tables[TABLES
         {(void *)space->attrs, (n + MM_ATTRIBUTE_SLACK) * sizeof(space->attrs[0])},
         {space->region_of, n * sizeof(space->region_of[0])},
         {(void *)space->pins, mm_space_is_of_aliases(space) ? 0 : n * sizeof(space->pins[0])},
+        {space->runs, mm_space_is_of_aliases(space) ? 0 : n * sizeof(space->runs[0])},
     };
 
     for (int i = 0; i < TABLES; i++)
@@ -40,6 +41,7 @@ static int make_tables(struct mm_space *space)
     space->attrs = tables[1].base;
     space->region_of = tables[2].base;
     space->pins = tables[3].base;
+    space->runs = tables[4].base;
     return error;
 }
 
@@ -53,6 +55,7 @@ static void drop_space(struct mm_space *space)
     host_release((void *)space->base, (size_t)space->npages * HOST_PAGE_SIZE);
     host_mutex_destroy(&space->lock);
     free(space->regions);
+    free(space->kept);
     free(space);
 }
 

@@ -23,8 +23,8 @@ uint64_t         mm_space_pins(struct mm_space *space);                 /* held 
 
 /* ---- claim.c: pins on ranges; claim.h has how they are made ---- */
 
-/* Does one claim cover the whole range? */
-bool mm_claim_covers(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n);
+/* A claim that covers the whole range, and its word; NULL: none does. */
+const _Atomic uint64_t *mm_claim_covering(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, uint64_t *word);
 
 /* See that the page's own count is not zero: move a claim into the counts of its pages. False: the page is not pinned. */
 bool mm_claim_break(struct machine *machine, struct mm_space *space, uint32_t page);
@@ -40,6 +40,23 @@ void mm_claims_leave_thread(struct machine *machine);
 void mm_claims_shutdown(struct machine *machine);
 
 #define MM_NO_REGION UINT32_MAX         /* of mm_space.free_region */
+
+/* ---- kept.c: released mappings; the space's lock is held ---- */
+
+struct mm_kept   *mm_kept_create(void);                 /* NULL: no memory; released with free() */
+uint32_t          mm_kept_pages(const struct mm_space *space);
+struct mm_region *mm_kept_find_locked(const struct mm_space *space, const struct mm_map_request *request);
+void              mm_kept_take_locked(struct mm_space *space, struct mm_region *region, const struct mm_map_request *request);
+bool              mm_kept_release_locked(struct mm_space *space, struct mm_region *region);     /* false: it is not to be kept */
+bool              mm_kept_evict_all_locked(struct mm_space *space);                             /* false: there was none */
+bool              mm_kept_check_locked(const struct mm_space *space, const char **why);
+
+/* ---- space.c ---- */
+
+void mm_space_fill_attributes(struct mm_space *space, uint32_t first, size_t npages, uint8_t attributes);
+void mm_space_describe_mapping(struct mm_region *region, const struct mm_map_request *request);
+void mm_space_forget_region_locked(struct mm_space *space, struct mm_region *region);      /* its addresses are free */
+bool mm_space_is_unused_locked(const struct mm_space *space, uint32_t first, uint32_t npages);
 
 /* Put pages out of reach for good. */
 void mm_space_revoke(struct mm_space *space, uint32_t first, size_t npages);

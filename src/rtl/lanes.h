@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /*
  * A progression of page numbers: the i-th one is base + ((place + i * step) & mask). Pages that are neighbours in the RAM file have
@@ -155,6 +156,17 @@ static inline size_t rtl_count_nonzero(const _Atomic uint8_t *bytes, size_t n)
     while (i < n && atomic_load_explicit(&bytes[i], memory_order_acquire) != 0)
         i++;
     return i;
+}
+
+static inline void rtl_fill_bytes(_Atomic uint8_t *bytes, size_t n, uint8_t value)
+{
+    atomic_thread_fence(memory_order_release);
+    if (RTL_BY_EIGHTS) {
+        memset((void *)bytes, value, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        atomic_store_explicit(&bytes[i], value, memory_order_release);
 }
 
 static inline size_t rtl_find_word(const _Atomic uint64_t *words, size_t n, uint64_t value)
