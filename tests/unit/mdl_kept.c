@@ -279,7 +279,7 @@ TEST(mdl_kept, map__no_addresses_left__kept_ones_give_way)
 
     map_and_unmap(f.mdl);
     for (size_t n = (size_t)1 << 18; n >= PAGES; n /= 2)
-        while ((va = mm_space_reserve(ptes, n, 'tpeK')) != 0)
+        while ((va = mm_space_reserve(ptes, n, 'tpeK', NULL)) != 0)
             last = va;
     EXPECT_EQ(mm_kept_pages(ptes), 0);
     mm_space_unreserve(ptes, last);
