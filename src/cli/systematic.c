@@ -83,15 +83,14 @@ static void add_known(struct plan *plan, uint64_t id)
 
 /* ---- one attempt ---- */
 
-/* The call and all that lead to it; false: the chain is longer than the machine can be told. */
-static bool chain_of(const struct plan *plan, long at, uint64_t ids[PINION_MOST_CALLS], unsigned *n)
+/* The call and all that lead to it: how many, which is at most PINION_MOST_CALLS (add_members). */
+static unsigned chain_of(const struct plan *plan, long at, uint64_t ids[PINION_MOST_CALLS])
 {
-    for (*n = 0; at > 0; at = plan->attempts[at].after) {
-        if (*n == PINION_MOST_CALLS)
-            return false;
-        ids[(*n)++] = plan->attempts[at].id;
-    }
-    return true;
+    unsigned n = 0;
+
+    for (; at > 0; at = plan->attempts[at].after)
+        ids[n++] = plan->attempts[at].id;
+    return n;
 }
 
 static void name_attempt(const struct attempt *attempt, char *text, size_t bytes)
@@ -102,17 +101,17 @@ static void name_attempt(const struct attempt *attempt, char *text, size_t bytes
         snprintf(text, bytes, "%u.%u", attempt->family, attempt->member);
 }
 
-/* "IoAllocateMdl in AllocatePiece (driver.c:120)" */
-static void name_call(const struct attempt *attempt, char *text, size_t bytes)
+/* "IoAllocateMdl in AllocatePiece (driver.c:120) fails" */
+static void name_run(const struct attempt *attempt, char *text, size_t bytes)
 {
     char place[256];
 
     if (attempt->call == NULL) {
-        snprintf(text, bytes, "nothing");
+        snprintf(text, bytes, "nothing fails");
         return;
     }
     verdict_place(attempt->call, place, sizeof(place));
-    snprintf(text, bytes, "%s in %s", json_text(attempt->call, "routine"), place);
+    snprintf(text, bytes, "%s in %s fails", json_text(attempt->call, "routine"), place);
 }
 
 static void conclude(struct plan *plan, struct attempt *attempt, const struct session *session, unsigned nfail)
@@ -141,15 +140,15 @@ static void make_ascii(char *text)
 /* What the run printed is worth reading only when it did not go well. */
 static void show_printed(struct attempt *attempt, const struct session *session)
 {
-    char number[32], call[320], *printed;
+    char number[32], name[320], *printed;
 
     if (attempt->verdict <= VERDICT_LAST_GOOD)
         return;
     printed = session_printed(session);
     name_attempt(attempt, number, sizeof(number));
-    name_call(attempt, call, sizeof(call));
+    name_run(attempt, name, sizeof(name));
     progress_clear();
-    fprintf(stderr, "---- %s: %s failed: %s\n%s", number, call, attempt->outcome, printed == NULL ? "" : printed);
+    fprintf(stderr, "---- %s: %s: %s\n%s", number, name, attempt->outcome, printed == NULL ? "" : printed);
     if (printed != NULL) {
         make_ascii(printed);
         attempt->printed = json_string(printed);
@@ -163,8 +162,7 @@ static bool run_attempt(struct plan *plan, long at, struct session *session, int
     uint64_t fail[PINION_MOST_CALLS];
     struct run_order order = {.options = plan->options, .fail = fail, .tell_calls = true, .known = plan->known, .nknown = plan->nknown};
 
-    if (!chain_of(plan, at, fail, &order.nfail))
-        return true;
+    order.nfail = chain_of(plan, at, fail);
     *code = CLI_USAGE;
     if (!session_run(&order, true, session))
         return false;
@@ -190,9 +188,15 @@ static bool is_in_shard(const struct plan *plan, uint64_t id)
 
 static void add_members(struct plan *plan, long after, const json_t *calls, unsigned family, unsigned *members)
 {
+    uint64_t chain[PINION_MOST_CALLS];
     const json_t *call;
     size_t i;
 
+    if (json_array_size(calls) > 0 && chain_of(plan, after, chain) == PINION_MOST_CALLS) {
+        cli_complain(0, "%zu calls are only made when %u others have failed before: they are not tried", json_array_size(calls),
+                     (unsigned)PINION_MOST_CALLS);
+        return;
+    }
     json_array_foreach(calls, i, call) {
         struct attempt *attempt = add_attempt(plan, call, after);
 
@@ -354,8 +358,8 @@ static json_t *json_of_attempt(const struct plan *plan, const struct attempt *at
     char number[32], name[320];
 
     name_attempt(attempt, number, sizeof(number));
-    name_call(attempt, name, sizeof(name));
-    json_object_set_new(object, "name", json_sprintf("%s fails", name));
+    name_run(attempt, name, sizeof(name));
+    json_object_set_new(object, "name", json_string(name));
     json_object_set_new(object, "number", json_string(number));
     for (long at = attempt->after; at > 0; at = plan->attempts[at].after)
         json_array_append(after, json_object_get(plan->attempts[at].call, "id"));

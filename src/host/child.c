@@ -85,9 +85,10 @@ static void reap(struct host_child *child, int options)
     child->code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 }
 
-/* A process that the child made may hold the pipe open for ever, so the child's own end counts as well. */
+/* Its end is what counts: another process may hold the pipe open for ever, and the child may have closed it and run on. */
 ssize_t host_child_receive(struct host_child *child, void *buffer, size_t bytes, int64_t timeout_ns)
 {
+    static const int64_t shortly_ns = 1000000;
     struct pollfd ready = {.fd = child->from, .events = POLLIN};
     ssize_t got;
 
@@ -100,7 +101,13 @@ ssize_t host_child_receive(struct host_child *child, void *buffer, size_t bytes,
     do
         got = read(child->from, buffer, bytes);
     while (got < 0 && errno == EINTR);
-    return got < 0 ? -errno : got;
+    if (got != 0)
+        return got < 0 ? -errno : got;
+    reap(child, WNOHANG);
+    if (child->ended)
+        return 0;
+    host_sleep_ns(shortly_ns);
+    return -EAGAIN;
 }
 
 void host_child_signal(const struct host_child *child, bool kill_it)
@@ -118,7 +125,8 @@ void host_child_wait(struct host_child *child)
 
 size_t host_child_printed(const struct host_child *child, char *text, size_t bytes)
 {
-    const ssize_t got = child->printed < 0 ? 0 : pread(child->printed, text, bytes, 0);
+    const off_t end = child->printed < 0 ? 0 : lseek(child->printed, 0, SEEK_END);
+    const ssize_t got = end <= 0 ? 0 : pread(child->printed, text, bytes, end > (off_t)bytes ? end - (off_t)bytes : 0);
 
     return got < 0 ? 0 : (size_t)got;
 }

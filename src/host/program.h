@@ -48,12 +48,12 @@ enum { HOST_CHILD_UNUSABLE = 125, HOST_CHILD_ABORTED = 134 };
  */
 int host_child_start(struct host_child *child, bool keep_printed, host_child_body *body, void *context);
 
-/* Bytes that it sent: how many; 0: none will come any more; -EAGAIN: none for so long. */
+/* Bytes that it sent: how many; 0: it has ended, and none will come any more; -EAGAIN: none for so long. */
 ssize_t host_child_receive(struct host_child *child, void *buffer, size_t bytes, int64_t timeout_ns);
 
 void   host_child_signal(const struct host_child *child, bool kill_it);     /* SIGTERM, or SIGKILL */
 void   host_child_wait(struct host_child *child);
-size_t host_child_printed(const struct host_child *child, char *text, size_t bytes);    /* from its beginning; how many bytes */
+size_t host_child_printed(const struct host_child *child, char *text, size_t bytes);    /* the last of it; how many bytes */
 void   host_child_close(struct host_child *child);                          /* forget what it printed */
 
 int host_write_all(int fd, const void *from, size_t bytes);

@@ -159,10 +159,11 @@ bool ke_idle(void)
 bool ke_gate_wait(struct host_gate *gate, int64_t timeout_ns)
 {
     static const int64_t slice_ns = 10000000;
-    const uint64_t start = host_now_ns();
+    uint64_t start;
 
     if (ke_the_machine.idle == NULL)
         return host_gate_wait(gate, timeout_ns);
+    start = host_now_ns();
     do {
         while (ke_idle())
             continue;
