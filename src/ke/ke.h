@@ -47,6 +47,8 @@ enum ke_verifier_flags {
     KE_VERIFIER_LOW_RESOURCES  = 0x00000004,
     KE_VERIFIER_POOL_TRACKING  = 0x00000008,
     KE_VERIFIER_DMA            = 0x00000080,
+    KE_VERIFIER_INVARIANT_STACK  = 0x00002000,          /* buffers of invariant MDLs, over the whole stack of devices */
+    KE_VERIFIER_INVARIANT_DRIVER = 0x00004000,          /* the same, at each driver */
     KE_VERIFIER_SYSTEMATIC     = 0x00040000,            /* low resources, once for each call stack */
     KE_VERIFIER_CODE_INTEGRITY = 0x02000000,
     KE_VERIFIER_ON             = 0x000009BB & ~0x6,     /* every check without forced IRQL checking and low resources */

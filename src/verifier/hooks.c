@@ -616,6 +616,8 @@ static void irp_call_check(struct ke_site site, PDEVICE_OBJECT device, PIRP irp)
         vf_stop(VF_IRP_INVALID, about(site, NULL), address(irp), 0, 0, 0);
     if (device == NULL || device->Type != IO_TYPE_DEVICE)
         vf_stop(VF_IRP_NO_DEVICE, about(site, NULL), address(device), 0, 0, 0);
+    if (irp->CurrentLocation > 1)
+        vf_invariant_call(site, device, irp);
 }
 
 static void irp_call_record(struct ke_site site, PDEVICE_OBJECT device, PIRP irp, KIRQL irql_before)
@@ -636,6 +638,13 @@ static void irp_complete_check(struct ke_site site, PIRP irp)
         vf_stop(VF_IRP_COMPLETE_PENDING, about(site, NULL), (uint32_t)status, address(irp), 0, 0);
     if (routine != NULL)
         vf_stop(VF_IRP_COMPLETE_CANCEL, about(site, NULL), (uintptr_t)routine, address(irp), 0, 0);
+    vf_invariant_complete(site, irp);
+}
+
+static void irp_free_record(struct ke_site site, PIRP irp)
+{
+    (void)site;
+    vf_invariant_forget(irp);
 }
 
 /* ---- drivers ---- */
@@ -733,6 +742,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .irp_call_record = irp_call_record,
         .irp_complete_check = irp_complete_check,
         .irp_free_check = irp_free_check,
+        .irp_free_record = irp_free_record,
         .irp_fsd_buffer_check = irp_fsd_buffer_check,
         .irp_control_buffer_check = irp_control_buffer_check,
         .irp_requester_check = irp_requester_check,

@@ -457,6 +457,10 @@ int vf_record_boot(struct vf_state *state)
     state->buckets = calloc(FIRST_BUCKETS, sizeof(state->buckets[0]));
     if (state->buckets == NULL)
         return -ENOMEM;
+    if (vf_invariants_boot(state) != 0) {
+        free(state->buckets);
+        return -ENOMEM;
+    }
     state->nbuckets = FIRST_BUCKETS;
     host_mutex_init(&state->lock);
     return 0;
@@ -469,6 +473,7 @@ void vf_record_shutdown(struct vf_state *state)
             remove_locked(state, &state->buckets[i]);
     free(state->buckets);
     free(state->warned_sites);
+    vf_invariants_shutdown(state);
     vf_stacks_free(state);
     host_mutex_destroy(&state->lock);
 }

@@ -87,6 +87,7 @@ struct vf_state {
     size_t            nfreed;
     uint64_t          last_hold;        /* number of the newest lock or mapping */
     struct vf_stack **stack_buckets;
+    struct vf_invariant **invariants;   /* invariant.c's; NULL without its flags */
     uintptr_t        *warned_sites;     /* call sites that have had their one warning */
     size_t            nwarned, warned_room;
 };
@@ -174,6 +175,14 @@ void vf_require_alive(struct ke_site site, PMDL mdl);
 /* Warn of a partial MDL whose pages are no longer locked through its source, or whose mapping has gone with the source's. */
 void vf_check_source(struct ke_site site, PMDL mdl);
 void vf_check_lent_mapping(struct ke_site site, PMDL mdl);
+
+/* ---- invariant.c: buffers that must not change while a request is under way; nothing without their flags ---- */
+
+void vf_invariant_call(struct ke_site site, PDEVICE_OBJECT device, PIRP irp);
+void vf_invariant_complete(struct ke_site site, PIRP irp);
+void vf_invariant_forget(const IRP *irp);
+int  vf_invariants_boot(struct vf_state *state);
+void vf_invariants_shutdown(struct vf_state *state);
 
 /* ---- hooks.c ---- */
 

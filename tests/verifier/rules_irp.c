@@ -376,3 +376,128 @@ RULE_GOOD(IRP_EVENT_GONE)
     KeWaitForSingleObject(&event, Executive, KernelMode, FALSE, NULL);
     layer_destroy(&lower);
 }
+
+/* ---- invariant MDLs ---------------------------------------------------------------------------------------------- */
+
+static struct layer upper;
+
+static UCHAR *buffer_of(PIRP irp)
+{
+    return MmGetSystemAddressForMdlSafe(irp->MdlAddress, NORMAL_NX);
+}
+
+static NTSTATUS scribble_then_pass(struct layer *layer, PIRP irp)
+{
+    buffer_of(irp)[10] ^= 1;
+    IoCopyCurrentIrpStackLocationToNext(irp);
+    return IoCallDriver(layer->lower, irp);
+}
+
+static NTSTATUS read_then_pass(struct layer *layer, PIRP irp)
+{
+    touch_load(buffer_of(irp));
+    IoCopyCurrentIrpStackLocationToNext(irp);
+    return IoCallDriver(layer->lower, irp);
+}
+
+static NTSTATUS fill_and_complete(HARNESS_UNUSED struct layer *layer, PIRP irp)
+{
+    RtlFillMemory(buffer_of(irp), LENGTH, 0x77);
+    return layer_complete(irp, STATUS_SUCCESS, LENGTH);
+}
+
+static NTSTATUS free_request(PDEVICE_OBJECT device, PIRP irp, PVOID context)
+{
+    UNREFERENCED_PARAMETER(device);
+    UNREFERENCED_PARAMETER(context);
+    IoFreeMdl(irp->MdlAddress);
+    irp->MdlAddress = NULL;
+    IoFreeIrp(irp);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+static PIRP invariant_irp;
+
+/* Send a request whose buffer is invariant through two devices. */
+static void send_invariant(UCHAR major, const char *options, NTSTATUS (*above)(struct layer *, PIRP), NTSTATUS (*below)(struct layer *, PIRP))
+{
+    static UCHAR buffer[LENGTH];
+    PMDL mdl;
+
+    boot(options);
+    layer_create(&lower, DO_DIRECT_IO, below);
+    layer_create(&upper, DO_DIRECT_IO, above);
+    layer_attach(&upper, &lower);
+    mdl = nonpaged_mdl(buffer, LENGTH);
+    mdl->MdlFlags |= MDL_PAGE_CONTENTS_INVARIANT;
+    invariant_irp = IoAllocateIrp(2, FALSE);
+    invariant_irp->MdlAddress = mdl;
+    IoGetNextIrpStackLocation(invariant_irp)->MajorFunction = major;
+    IoSetCompletionRoutine(invariant_irp, free_request, NULL, TRUE, TRUE, TRUE);
+    if (rule_words != NULL)
+        PARAMETERS(p(lower.device), p(invariant_irp), p(buffer));
+    IoCallDriver(upper.device, invariant_irp);
+    layer_destroy(&upper);
+    layer_destroy(&lower);
+}
+
+/* Driver_Verifier_invariant_MDL_checking-01 Driver_Verifier_invariant_MDL_checking-03: a write's buffer, compared at the completion. */
+RULE_BAD(INVARIANT_WRITE)
+{
+    send_invariant(IRP_MJ_WRITE, "verifier=0x29B9", scribble_then_pass, complete_with_success);
+}
+
+RULE_GOOD(INVARIANT_WRITE)
+{
+    send_invariant(IRP_MJ_WRITE, "verifier=0x29B9", read_then_pass, complete_with_success);
+}
+
+/* Driver_Verifier_invariant_MDL_checking-01 Driver_Verifier_invariant_MDL_checking-03: a read's, compared on its way down. */
+RULE_BAD(INVARIANT_READ)
+{
+    send_invariant(IRP_MJ_READ, "verifier=0x29B9", scribble_then_pass, fill_and_complete);
+}
+
+RULE_GOOD(INVARIANT_READ)
+{
+    send_invariant(IRP_MJ_READ, "verifier=0x29B9", read_then_pass, fill_and_complete);
+}
+
+static NTSTATUS must_not_be_reached(HARNESS_UNUSED struct layer *layer, PIRP irp)
+{
+    EXPECT(!"the lower driver was called");
+    return layer_complete(irp, STATUS_SUCCESS, 0);
+}
+
+static NTSTATUS put_back(HARNESS_UNUSED struct layer *layer, PIRP irp)
+{
+    buffer_of(irp)[10] ^= 1;
+    return layer_complete(irp, STATUS_SUCCESS, 0);
+}
+
+static void write_checked_at_each_driver(void *context)
+{
+    UNREFERENCED_PARAMETER(context);
+    send_invariant(IRP_MJ_WRITE, "verifier=0x49B9", scribble_then_pass, must_not_be_reached);
+}
+
+/* Driver_Verifier_invariant_MDL_checking-02: for drivers the next IoCallDriver compares, before the lower driver is called. */
+TEST_UNTIDY(invariant_mdl, write__changed_by_a_driver__stops_at_its_next_call)
+{
+    const struct stop stop = run_until_stop(write_checked_at_each_driver, NULL);
+
+    EXPECT_EQ(stop.code, DRIVER_VERIFIER_DETECTED_VIOLATION);
+    EXPECT_EQ(stop.p[0], 0x1010);
+}
+
+/* Driver_Verifier_invariant_MDL_checking-01: over the stack, what one driver changes and another puts back is not seen. */
+SILENT_TEST(invariant_mdl, write__changed_and_put_back__is_not_seen_over_the_stack)
+{
+    send_invariant(IRP_MJ_WRITE, "verifier=0x29B9", scribble_then_pass, put_back);
+}
+
+/* Without the flags nobody looks. */
+SILENT_TEST(invariant_mdl, write__changed_without_the_flags__is_not_seen)
+{
+    send_invariant(IRP_MJ_WRITE, "verifier=on", scribble_then_pass, complete_with_success);
+}
