@@ -481,13 +481,17 @@ static void write_checked_at_each_driver(void *context)
     send_invariant(IRP_MJ_WRITE, "verifier=0x49B9", scribble_then_pass, must_not_be_reached);
 }
 
-/* Driver_Verifier_invariant_MDL_checking-02: for drivers the next IoCallDriver compares, before the lower driver is called. */
+/* Driver_Verifier_invariant_MDL_checking-02 Driver_Verifier_invariant_MDL_checking-03: for drivers the next IoCallDriver
+   compares, before the lower driver is called; the device that was to get it, the IRP and the buffer's address are told. */
 TEST_UNTIDY(invariant_mdl, write__changed_by_a_driver__stops_at_its_next_call)
 {
+    rule_words = shared_words();
     const struct stop stop = run_until_stop(write_checked_at_each_driver, NULL);
 
     EXPECT_EQ(stop.code, DRIVER_VERIFIER_DETECTED_VIOLATION);
     EXPECT_EQ(stop.p[0], 0x1010);
+    for (int i = 0; i < 3; i++)
+        EXPECT_EQ(stop.p[1 + i], rule_words[FIRST_PARAMETER + i]);
 }
 
 /* Driver_Verifier_invariant_MDL_checking-01: over the stack, what one driver changes and another puts back is not seen. */
