@@ -2,7 +2,12 @@
 /*
  * Where the MDLs of IoAllocateMdl live: the range, and what threads' caches ask it for. block.h shows a block.
  *
- * A thread trades blocks of a class with the shared lists a batch at a time.
+ * A thread trades blocks of a class with the others a magazine at a time. To give one away is one compare-and-swap, and nobody walks
+ * through it; to take one needs the lock, so that no magazine can go and come back while another thread is about to take it.
+ *
+ *     magazines[class] -> first -> block -> block ...
+ *                           |  the next magazine stands in the first block's MDL, in Next
+ *                         first -> block -> block ...
  */
 
 #include "mdl/block.h"
@@ -13,7 +18,6 @@
 
 enum {
     CHUNK_PAGES     = 16,               /* cut into blocks of one class at a time */
-    BATCH           = 32,
     MOST_LARGE_KEPT = 64,               /* pages of a large block that a thread keeps */
 };
 
@@ -25,7 +29,7 @@ struct mdl_blocks {
     struct rtl_buddy  pages;
     void             *bitmaps;
     size_t            bitmaps_bytes;
-    struct block     *shared[BLOCK_CLASSES];
+    _Atomic(struct block *) magazines[BLOCK_CLASSES];   /* anybody adds one, who takes one has the lock */
 };
 
 /* Pages that a large block takes. */
@@ -82,40 +86,66 @@ static struct block *pop(struct block **list)
     return block;
 }
 
-/* Cut a new chunk into blocks of the class; nothing where the range is used up. */
+/* ---- magazines ---- */
+
+static void give_magazine(struct mdl_blocks *blocks, unsigned class, struct block *first, uint32_t count)
+{
+    struct block *head = atomic_load_explicit(&blocks->magazines[class], memory_order_relaxed);
+
+    first->capacity = count;
+    do
+        first->mdl.Next = head == NULL ? NULL : &head->mdl;
+    while (!atomic_compare_exchange_weak_explicit(&blocks->magazines[class], &head, first, memory_order_release, memory_order_relaxed));
+}
+
+static struct block *take_magazine_locked(struct mdl_blocks *blocks, unsigned class)
+{
+    struct block *first = atomic_load_explicit(&blocks->magazines[class], memory_order_acquire), *next;
+
+    do {
+        if (first == NULL)
+            return NULL;
+        next = first->mdl.Next == NULL ? NULL : block_of(first->mdl.Next);
+    } while (!atomic_compare_exchange_weak_explicit(&blocks->magazines[class], &first, next, memory_order_acquire, memory_order_acquire));
+    return first;
+}
+
+/* Cut a new chunk into magazines of the class; nothing where the range is used up. */
 static void cut_chunk_locked(struct mdl_blocks *blocks, unsigned class)
 {
     const size_t bytes = (size_t)(class + 1) * BLOCK_UNIT;
     char *chunk = take_pages_locked(blocks, CHUNK_PAGES);
+    struct block *magazine = NULL;
+    uint32_t count = 0;
 
     for (size_t off = 0; chunk != NULL && off + bytes <= (size_t)CHUNK_PAGES * HOST_PAGE_SIZE; off += bytes) {
         struct block *block = (struct block *)(chunk + off);
 
         block->state = BLOCK_FREE;
-        push(&blocks->shared[class], block);
+        push(&magazine, block);
+        if (++count < BLOCK_MAGAZINE)
+            continue;
+        give_magazine(blocks, class, magazine, count);
+        magazine = NULL;
+        count = 0;
     }
+    if (count != 0)
+        give_magazine(blocks, class, magazine, count);
 }
 
 static void refill(struct mdl_blocks *blocks, struct block_cache *cache, unsigned class)
 {
-    host_mutex_lock(&blocks->lock);
-    if (blocks->shared[class] == NULL)
-        cut_chunk_locked(blocks, class);
-    while (cache->count[class] < BATCH && blocks->shared[class] != NULL) {
-        push(&cache->head[class], pop(&blocks->shared[class]));
-        cache->count[class]++;
-    }
-    host_mutex_unlock(&blocks->lock);
-}
+    struct block *magazine;
 
-static void spill(struct mdl_blocks *blocks, struct block_cache *cache, unsigned class, uint32_t keep)
-{
     host_mutex_lock(&blocks->lock);
-    while (cache->count[class] > keep) {
-        push(&blocks->shared[class], pop(&cache->head[class]));
-        cache->count[class]--;
+    magazine = take_magazine_locked(blocks, class);
+    if (magazine == NULL) {
+        cut_chunk_locked(blocks, class);
+        magazine = take_magazine_locked(blocks, class);
     }
     host_mutex_unlock(&blocks->lock);
+    cache->head[class] = magazine;
+    cache->count[class] = magazine == NULL ? 0 : magazine->capacity;
 }
 
 /* At a thread's first use of its cache since boot: what it holds is an earlier machine's, and thread_exit must see the thread. */
@@ -134,24 +164,46 @@ static struct block_cache *open_cache(const struct machine *machine)
 
 /* ---- take and give ---- */
 
+/* The magazine is empty: the full one, or somebody else's. */
+static void load_magazine(struct mdl_blocks *blocks, struct block_cache *cache, unsigned class)
+{
+    if (cache->full[class] == NULL) {
+        refill(blocks, cache, class);
+        return;
+    }
+    cache->head[class] = cache->full[class];
+    cache->count[class] = BLOCK_MAGAZINE;
+    cache->full[class] = NULL;
+}
+
 static struct block *take_small(struct machine *machine, unsigned class)
 {
     struct block_cache *cache = open_cache(machine);
 
     if (cache->head[class] == NULL)
-        refill(machine->mdl->blocks, cache, class);
+        load_magazine(machine->mdl->blocks, cache, class);
     if (cache->head[class] == NULL)
         return NULL;
     cache->count[class]--;
     return pop(&cache->head[class]);
 }
 
+/* The magazine is full: it is put beside, and the one that was there goes to the others. */
+static void unload_magazine(struct mdl_blocks *blocks, struct block_cache *cache, unsigned class)
+{
+    if (cache->full[class] != NULL)
+        give_magazine(blocks, class, cache->full[class], BLOCK_MAGAZINE);
+    cache->full[class] = cache->head[class];
+    cache->head[class] = NULL;
+    cache->count[class] = 0;
+}
+
 static void give_small(struct machine *machine, unsigned class, struct block *block)
 {
     struct block_cache *cache = open_cache(machine);
 
-    if (cache->count[class] == BLOCK_CACHE_MOST)
-        spill(machine->mdl->blocks, cache, class, BLOCK_CACHE_MOST - BATCH);
+    if (cache->count[class] == BLOCK_MAGAZINE)
+        unload_magazine(machine->mdl->blocks, cache, class);
     push(&cache->head[class], block);
     cache->count[class]++;
 }
@@ -257,9 +309,14 @@ void mdl_blocks_leave_thread(struct machine *machine)
 {
     struct block_cache *cache = open_cache(machine);
 
-    for (unsigned class = 0; class < BLOCK_CLASSES; class++)
+    for (unsigned class = 0; class < BLOCK_CLASSES; class++) {
         if (cache->count[class] != 0)
-            spill(machine->mdl->blocks, cache, class, 0);
+            give_magazine(machine->mdl->blocks, class, cache->head[class], cache->count[class]);
+        if (cache->full[class] != NULL)
+            give_magazine(machine->mdl->blocks, class, cache->full[class], BLOCK_MAGAZINE);
+        cache->head[class] = cache->full[class] = NULL;
+        cache->count[class] = 0;
+    }
     if (cache->large != NULL)
         give_pages(machine->mdl->blocks, cache->large, pages_of_large(cache->large->capacity));
     cache->large = NULL;

@@ -6,8 +6,9 @@
  *     | prefix 16 | MDL header 48 | PFN array, 64-byte aligned ............ |
  *     ^ block, 64-byte aligned
  *
- * A block for up to BLOCK_BIG_PAGES PFNs belongs to a class by its size, and each thread keeps freed blocks of each class. A
- * larger one is a run of pages of its own; of those a thread keeps the one that it freed last, unless it is very large.
+ * A block for up to BLOCK_BIG_PAGES PFNs belongs to a class by its size, and each thread keeps freed blocks of each class: one
+ * magazine that it takes from and gives to, and a full one, so that a thread that goes back and forth between the two trades with nobody. A
+ * larger block is a run of pages of its own; of those a thread keeps the one that it freed last, unless it is very large.
  *
  * The prefix is read only for addresses of the range, so "is this MDL ours" is one subtraction and one comparison.
  */
@@ -20,7 +21,7 @@ enum {
     BLOCK_UNIT       = 64,
     BLOCK_BIG_PAGES  = 256,
     BLOCK_CLASSES    = BLOCK_BIG_PAGES * 8 / BLOCK_UNIT + 1,        /* a class for each count of units behind the header */
-    BLOCK_CACHE_MOST = 64,                                          /* blocks of one class that a thread keeps */
+    BLOCK_MAGAZINE   = 32,                                          /* blocks of one class that go from thread to thread together */
 };
 
 #define BLOCK_RANGE_BYTES ((size_t)2 << 30)
@@ -28,8 +29,8 @@ enum {
 enum { BLOCK_LIVE = 0x4C444D76, BLOCK_FREE = 0x6C646D66 };          /* "vMDL", "fmdl" */
 
 struct block {
-    struct block *next;                 /* while free */
-    uint32_t      capacity;             /* PFNs, while live */
+    struct block *next;                 /* while free: in its magazine */
+    uint32_t      capacity;             /* PFNs, while live; of the first in a magazine that no thread has: how many blocks it holds */
     uint32_t      state;
     MDL           mdl;
 };
@@ -41,6 +42,7 @@ struct block_cache {
     uintptr_t     base;                 /* of the range */
     uint32_t      count[BLOCK_CLASSES];
     struct block *head[BLOCK_CLASSES];
+    struct block *full[BLOCK_CLASSES];  /* a whole magazine, or NULL */
     struct block *large;                /* with the capacity that it had; or NULL */
 };
 extern _Thread_local struct block_cache mdl_block_cache;
@@ -106,7 +108,7 @@ static inline bool block_give_own(PMDL mdl)
     if (!ke_is_plain(cache->generation) || UNLIKELY(!block_is_live_at(cache->base, mdl)) || UNLIKELY(block->capacity > BLOCK_BIG_PAGES))
         return false;
     class = block_class(block->capacity);
-    if (UNLIKELY(cache->count[class] == BLOCK_CACHE_MOST))
+    if (UNLIKELY(cache->count[class] == BLOCK_MAGAZINE))
         return false;
     block->state = BLOCK_FREE;
     block->next = cache->head[class];
