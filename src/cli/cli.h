@@ -146,8 +146,10 @@ struct slot {
 struct worker {
     struct load         *load;
     struct host_thread   thread;
-    struct host_gate     gate;          /* opened when something came back */
-    _Atomic(struct slot *) back;        /* stack of what came back and was not looked at yet */
+    struct host_gate     gate;          /* opened when enough came back */
+    _Atomic(struct slot *) back;        /* stack of what came back and was not looked at yet, */
+    _Atomic int          nback;         /* how many these are, */
+    _Atomic int          enough;        /* and how many the worker waits for */
     struct slot         *slots;
     unsigned             in_flight;
     unsigned char       *expected;      /* room for the truth about one request */

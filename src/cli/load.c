@@ -6,7 +6,8 @@
  *     anyone:                      done: push
  *
  * `done` may run on any thread and at DISPATCH_LEVEL, so all it does is put the slot on the worker's stack, and open
- * the worker's gate when the stack was empty.
+ * the worker's gate when enough have come back: waking a thread costs as much as a small request, and those that are still in flight keep
+ * the driver busy meanwhile.
  */
 
 #include "cli/cli.h"
@@ -123,7 +124,7 @@ static void request_done(struct pinion_request *request)
     do
         slot->next = head;
     while (!atomic_compare_exchange_weak(&worker->back, &head, slot));
-    if (head == NULL)
+    if (atomic_fetch_add(&worker->nback, 1) + 1 == atomic_load(&worker->enough))
         host_gate_open(&worker->gate);
 }
 
@@ -176,21 +177,43 @@ static void launch(struct slot *slot)
     }
 }
 
+static struct slot *take_back(struct worker *worker)
+{
+    struct slot *slots = atomic_exchange(&worker->back, NULL);
+    int n = 0;
+
+    for (const struct slot *slot = slots; slot != NULL; slot = slot->next)
+        n++;
+    atomic_fetch_sub(&worker->nback, n);
+    return slots;
+}
+
+/* Until enough have come back, or a while. A slot is on the stack before it is counted, so the count never says more than there are. */
+static void wait_for_enough(struct worker *worker)
+{
+    const int quarter = (int)(worker->load->options->depth + 3) / 4, in_flight = (int)worker->in_flight;
+    const int enough = quarter < in_flight ? quarter : in_flight;
+
+    atomic_store(&worker->enough, enough);
+    while (pinion_poll())
+        continue;
+    if (atomic_load(&worker->nback) < enough)
+        host_gate_wait(&worker->gate, TICK_MS * NS_PER_MS);
+}
+
 /* What came back, as a list; NULL: nothing does any more. */
 static struct slot *await_slots(struct worker *worker)
 {
     const uint64_t start_ns = host_now_ns();
 
     do {
-        struct slot *slots = atomic_exchange(&worker->back, NULL);
+        struct slot *slots = take_back(worker);
 
         if (slots != NULL)
             return slots;
-        while (pinion_poll())
-            continue;
-        host_gate_wait(&worker->gate, TICK_MS * NS_PER_MS);
+        wait_for_enough(worker);
     } while ((int64_t)(host_now_ns() - start_ns) < patience_ns(worker->load));
-    return atomic_exchange(&worker->back, NULL);
+    return take_back(worker);
 }
 
 static void keep_in_flight(struct worker *worker)
@@ -263,6 +286,8 @@ static bool slot_create(struct load *load, struct worker *worker, struct slot *s
     slot_assign(load, slot, index);
     slot_start_over(load, slot, index);
     slot->arena = pinion_user_alloc(arena_bytes(load), PAGE_READWRITE);
+    if (slot->arena != NULL && !load->options->check)
+        memset(slot->arena, 0, arena_bytes(load));      /* what Linux takes for new pages is not the driver's to answer for */
     return slot->arena != NULL;
 }
 

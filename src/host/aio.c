@@ -94,10 +94,11 @@ bool aio_progress(struct host_io *io, int64_t moved)
     return moved == 0 || io->first == io->nsegments;
 }
 
-void aio_forget(struct host_aio *aio, unsigned count)
+void aio_forget(struct host_aio *aio, unsigned finished, unsigned begun)
 {
     lock(aio);
-    aio->outstanding -= count;
+    aio->outstanding += begun;
+    aio->outstanding -= finished;
     if (aio->outstanding == 0)
         aio_must(pthread_cond_broadcast(&aio->idle) == 0);
     unlock(aio);
@@ -139,7 +140,7 @@ static void worker_main(void *context)
 
     while ((io = wait_for_request(aio)) != NULL) {
         move_all(aio->fd, io);
-        aio_forget(aio, 1);
+        aio_forget(aio, 1, 0);
     }
 }
 
@@ -224,6 +225,8 @@ void host_aio_submit(struct host_aio *aio, struct host_io *io)
         move_all(aio->fd, io);
         return;
     }
+    if (aio->uring != NULL && uring_submit_own(aio, io))
+        return;
     lock(aio);
     aio_push(&aio->waiting, io);
     aio->outstanding++;

@@ -57,13 +57,14 @@ struct aio_part aio_next_part(const struct host_io *io);
 /* Note what came of the last part: bytes moved, or -errno. True: the request is over and has its result. */
 bool            aio_progress(struct host_io *io, int64_t moved);
 
-/* The `done` of so many requests has returned. */
-void            aio_forget(struct host_aio *aio, unsigned count);
+/* The `done` of so many requests has returned, and they have submitted so many others that were not counted yet. */
+void            aio_forget(struct host_aio *aio, unsigned finished, unsigned begun);
 
 /* ---- uring.c ---- */
 
 int  uring_create(struct host_aio *aio);        /* -errno: nothing has been made */
 void uring_wake(struct host_aio *aio);
+bool uring_submit_own(struct host_aio *aio, struct host_io *io);    /* by a `done`: without lock or waking; false: by somebody else */
 void uring_destroy(struct host_aio *aio);       /* after its thread has ended */
 
 #endif

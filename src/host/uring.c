@@ -20,7 +20,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { DEPTH = 128, ENTRIES = 2 * DEPTH, BATCH = DEPTH };
+enum { DEPTH = 128, ENTRIES = 2 * DEPTH, BATCH = DEPTH, MOST_PLAIN_BYTES = 1 << 30 };
 
 /* All of it is the reaper's alone, except that anyone may write to wake_fd. */
 struct uring {
@@ -29,9 +29,16 @@ struct uring {
     uint64_t         wake_count;        /* where the read of wake_fd lands */
     struct iovec     wake_segment;      /* and what says so: older kernels read into vectors only */
     bool             wake_armed;        /* that read is in the ring; its completion bears no request */
+    bool             plain;             /* the kernel reads and writes one segment without a vector */
+    int              file;              /* what an entry names the file by: */
+    unsigned         file_flags;        /* its place in the ring's table, or its descriptor */
     unsigned         in_flight;         /* requests in the ring */
+    unsigned         begun;             /* by the `done` of others, since that was last counted */
     struct aio_queue pending;           /* taken over, and not yet in the ring */
 };
+
+/* What this thread reaps; NULL: nothing. */
+static _Thread_local const struct host_aio *reaping;
 
 void uring_wake(struct host_aio *aio)
 {
@@ -60,17 +67,45 @@ static void put_wake(struct uring *uring)
     uring->wake_armed = true;
 }
 
-static void put_request(struct uring *uring, int fd, struct host_io *io)
+static void prepare_plain(struct io_uring_sqe *entry, int file, const struct host_io *io, const struct aio_part *part)
+{
+    const struct iovec *segment = part->segments;
+
+    if (io->write)
+        io_uring_prep_write(entry, file, segment->iov_base, (unsigned)segment->iov_len, part->off);
+    else
+        io_uring_prep_read(entry, file, segment->iov_base, (unsigned)segment->iov_len, part->off);
+}
+
+static void prepare_vector(struct io_uring_sqe *entry, int file, const struct host_io *io, const struct aio_part *part)
+{
+    if (io->write)
+        io_uring_prep_writev(entry, file, part->segments, part->nsegments, part->off);
+    else
+        io_uring_prep_readv(entry, file, part->segments, part->nsegments, part->off);
+}
+
+static void put_request(struct uring *uring, struct host_io *io)
 {
     struct io_uring_sqe *entry = next_entry(uring);
     const struct aio_part part = aio_next_part(io);
 
-    if (io->write)
-        io_uring_prep_writev(entry, fd, part.segments, part.nsegments, part.off);
+    if (uring->plain && part.nsegments == 1 && part.segments->iov_len <= MOST_PLAIN_BYTES)
+        prepare_plain(entry, uring->file, io, &part);
     else
-        io_uring_prep_readv(entry, fd, part.segments, part.nsegments, part.off);
+        prepare_vector(entry, uring->file, io, &part);
+    io_uring_sqe_set_flags(entry, uring->file_flags);
     io_uring_sqe_set_data(entry, io);
     uring->in_flight++;
+}
+
+bool uring_submit_own(struct host_aio *aio, struct host_io *io)
+{
+    if (reaping != aio)
+        return false;
+    aio_push(&aio->uring->pending, io);
+    aio->uring->begun++;
+    return true;
 }
 
 /* False: the end has come, so the wake is not to be waited for again. */
@@ -94,10 +129,10 @@ static bool take_waiting(struct host_aio *aio)
     return running;
 }
 
-static void fill(struct uring *uring, int fd)
+static void fill(struct uring *uring)
 {
     while (uring->in_flight < DEPTH && uring->pending.first != NULL)
-        put_request(uring, fd, aio_pop(&uring->pending));
+        put_request(uring, aio_pop(&uring->pending));
 }
 
 /* What the kernel had no memory for stays in the submission queue, and the next call hands it down again. */
@@ -145,7 +180,8 @@ static bool reap(struct host_aio *aio)
         finished++;
     }
     if (finished != 0)
-        aio_forget(aio, finished);
+        aio_forget(aio, finished, aio->uring->begun);
+    aio->uring->begun = 0;
     return count != 0;
 }
 
@@ -166,12 +202,13 @@ static void reaper_main(void *context)
     struct host_aio *aio = context;
     struct uring *uring = aio->uring;
 
+    reaping = aio;
     for (;;) {
         const bool running = take_waiting(aio);
 
         if (running && !uring->wake_armed)
             put_wake(uring);
-        fill(uring, aio->fd);
+        fill(uring);
         if (io_uring_sq_ready(&uring->ring) != 0)
             enter(uring, 0);
         if (reap(aio))
@@ -184,6 +221,24 @@ static void reaper_main(void *context)
 }
 
 /* ---- making and unmaking ---- */
+
+/* A ring that knows the file need not look it up for each request. */
+static void choose_file(struct uring *uring, int fd)
+{
+    const bool known = io_uring_register_files(&uring->ring, &fd, 1) == 0;
+
+    uring->file = known ? 0 : fd;
+    uring->file_flags = known ? IOSQE_FIXED_FILE : 0;
+}
+
+static bool has_plain_requests(struct uring *uring)
+{
+    struct io_uring_probe *probe = io_uring_get_probe_ring(&uring->ring);
+    const bool has = probe != NULL && io_uring_opcode_supported(probe, IORING_OP_READ) && io_uring_opcode_supported(probe, IORING_OP_WRITE);
+
+    io_uring_free_probe(probe);
+    return has;
+}
 
 static int make_ring(struct uring *uring)
 {
@@ -213,6 +268,8 @@ int uring_create(struct host_aio *aio)
         return -ENOMEM;
     error = make_ring(uring);
     if (error == 0) {
+        choose_file(uring, aio->fd);
+        uring->plain = has_plain_requests(uring);
         aio->uring = uring;
         error = host_thread_start(&aio->threads[0], reaper_main, aio);
         if (error == 0) {
