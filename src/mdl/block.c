@@ -17,8 +17,7 @@
 #include <string.h>
 
 enum {
-    CHUNK_PAGES     = 16,               /* cut into blocks of one class at a time */
-    MOST_LARGE_KEPT = 64,               /* pages of a large block that a thread keeps */
+    CHUNK_PAGES = 16,                   /* cut into blocks of one class at a time */
 };
 
 _Thread_local struct block_cache mdl_block_cache;
@@ -223,9 +222,7 @@ static void give_large(struct machine *machine, struct block *block, size_t npag
 {
     struct block_cache *cache = open_cache(machine);
 
-    if (cache->large == NULL && npages <= MOST_LARGE_KEPT)
-        cache->large = block;
-    else
+    if (!block_give_own_large(cache, block))
         give_pages(machine->mdl->blocks, block, npages);
 }
 

@@ -18,10 +18,11 @@
 #include "mdl/state.h"
 
 enum {
-    BLOCK_UNIT       = 64,
-    BLOCK_BIG_PAGES  = 256,
-    BLOCK_CLASSES    = BLOCK_BIG_PAGES * 8 / BLOCK_UNIT + 1,        /* a class for each count of units behind the header */
-    BLOCK_MAGAZINE   = 32,                                          /* blocks of one class that go from thread to thread together */
+    BLOCK_UNIT        = 64,
+    BLOCK_BIG_PAGES   = 256,
+    BLOCK_CLASSES     = BLOCK_BIG_PAGES * 8 / BLOCK_UNIT + 1,        /* a class for each count of units behind the header */
+    BLOCK_LARGE_PAGES = 32760,                                      /* a larger one, 256 KiB, is kept by no thread */
+    BLOCK_MAGAZINE    = 32,                                         /* blocks of one class that go from thread to thread together */
 };
 
 #define BLOCK_RANGE_BYTES ((size_t)2 << 30)
@@ -80,6 +81,26 @@ static inline PMDL block_start(struct block *block, size_t npages)
     return &block->mdl;
 }
 
+/* The large block that was freed last, if it is for as many pages. */
+static inline PMDL block_take_own_large(struct block_cache *cache, size_t npages)
+{
+    struct block *block = cache->large;
+
+    if (block == NULL || block->capacity != npages)
+        return NULL;
+    cache->large = NULL;
+    return block_start(block, npages);
+}
+
+static inline bool block_give_own_large(struct block_cache *cache, struct block *block)
+{
+    if (cache->large != NULL || block->capacity > BLOCK_LARGE_PAGES)
+        return false;
+    block->state = BLOCK_FREE;
+    cache->large = block;
+    return true;
+}
+
 /*
  * A block of this thread's own, in a plain machine; an uninitialised MDL, or NULL: ask mdl_block_take. This and its
  * counterpart are all that allocating and freeing an MDL costs, nearly always.
@@ -90,7 +111,11 @@ static inline PMDL block_take_own(size_t npages)
     const unsigned class = block_class(npages);
     struct block *block;
 
-    if (!ke_is_plain(cache->generation) || UNLIKELY(npages > BLOCK_BIG_PAGES) || UNLIKELY(cache->head[class] == NULL))
+    if (!ke_is_plain(cache->generation))
+        return NULL;
+    if (UNLIKELY(npages > BLOCK_BIG_PAGES))
+        return block_take_own_large(cache, npages);
+    if (UNLIKELY(cache->head[class] == NULL))
         return NULL;
     block = cache->head[class];
     cache->head[class] = block->next;
@@ -105,8 +130,10 @@ static inline bool block_give_own(PMDL mdl)
     struct block *block = block_of(mdl);
     unsigned class;
 
-    if (!ke_is_plain(cache->generation) || UNLIKELY(!block_is_live_at(cache->base, mdl)) || UNLIKELY(block->capacity > BLOCK_BIG_PAGES))
+    if (!ke_is_plain(cache->generation) || UNLIKELY(!block_is_live_at(cache->base, mdl)))
         return false;
+    if (UNLIKELY(block->capacity > BLOCK_BIG_PAGES))
+        return block_give_own_large(cache, block);
     class = block_class(block->capacity);
     if (UNLIKELY(cache->count[class] == BLOCK_MAGAZINE))
         return false;
