@@ -206,6 +206,20 @@ static void add_members(struct plan *plan, long after, const json_t *calls, unsi
     }
 }
 
+static void free_attempt(struct attempt *attempt)
+{
+    json_decref(attempt->call);
+    json_decref(attempt->findings);
+    json_decref(attempt->printed);
+}
+
+/* After an interrupt: those that were not run. */
+static void drop_attempts(struct plan *plan, size_t first)
+{
+    while (plan->n > first)
+        free_attempt(&plan->attempts[--plan->n]);
+}
+
 static bool run_family(struct plan *plan, const json_t *first, unsigned family, int *code)
 {
     const size_t nknown = plan->nknown;
@@ -222,6 +236,7 @@ static bool run_family(struct plan *plan, const json_t *first, unsigned family, 
         add_members(plan, at, session.calls, family, &members);
         session_free(&session);
     }
+    drop_attempts(plan, (size_t)at);
     plan->nknown = nknown;
     return true;
 }
@@ -284,7 +299,7 @@ static size_t frames_to_tell(const struct attempt *attempt, const struct attempt
 {
     size_t i = 0;
 
-    if (other == attempt || other->call == NULL || strcmp(json_text(attempt->call, "routine"), json_text(other->call, "routine")) != 0)
+    if (other->call == NULL || other->id == attempt->id || strcmp(json_text(attempt->call, "routine"), json_text(other->call, "routine")) != 0)
         return 1;
     while (frame_of(attempt, i) != NULL && frame_of(other, i) != NULL && is_same_place(frame_of(attempt, i), frame_of(other, i)))
         i++;
@@ -417,11 +432,7 @@ static int report(const struct plan *plan)
 
 static void plan_free(struct plan *plan)
 {
-    for (size_t i = 0; i < plan->n; i++) {
-        json_decref(plan->attempts[i].call);
-        json_decref(plan->attempts[i].findings);
-        json_decref(plan->attempts[i].printed);
-    }
+    drop_attempts(plan, 0);
     free(plan->attempts);
     free(plan->known);
 }
