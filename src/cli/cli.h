@@ -296,6 +296,9 @@ int systematic_main(const struct cli_options *options);
 json_t *json_of_finding(const struct pinion_finding *finding, const char *driver_module);
 
 json_t *json_of_call(const struct pinion_call *call);
+
+/* A finding that tells where the driver's threads in that process are. */
+json_t *json_of_hang(int pid, const char *driver_module);
 uint64_t json_id(const json_t *call);
 
 const char *json_text(const json_t *object, const char *key);       /* "" where there is none */

@@ -33,9 +33,22 @@ struct best {
     struct pinion_place place;
 };
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash == NULL ? path : slash + 1;
+}
+
+/* A module's path depends on who asks for it. */
+static bool is_in(const char *module, const char *driver_module)
+{
+    return driver_module[0] != '\0' && strcmp(base_name(module), base_name(driver_module)) == 0;
+}
+
 static void consider(struct best *best, const struct pinion_place *place, const char *driver_module)
 {
-    const bool in_driver = driver_module[0] != '\0' && strcmp(place->module, driver_module) == 0;
+    const bool in_driver = is_in(place->module, driver_module);
 
     if (best->in_driver || (best->set && !in_driver) || (!in_driver && place->line == 0))
         return;
@@ -109,6 +122,65 @@ json_t *json_of_call(const struct pinion_call *call)
 uint64_t json_id(const json_t *call)
 {
     return strtoull(json_text(call, "id"), NULL, 16);
+}
+
+/* ---- a process that hangs ---- */
+
+struct hang {
+    json_t     *stacks;                 /* of the threads that are in the driver */
+    json_t     *frames;                 /* of the thread that is being looked at */
+    const char *driver_module;
+    unsigned    thread;
+    bool        in_driver;              /* one of these frames is the driver's */
+    struct best best;
+};
+
+static void end_thread(struct hang *hang)
+{
+    if (hang->in_driver)
+        json_array_append_new(hang->stacks, json_pack("{s:o, s:O}", "title", json_sprintf("thread %u is at", hang->thread), "frames", hang->frames));
+    json_decref(hang->frames);
+    hang->frames = json_array();
+    hang->in_driver = false;
+}
+
+static void copy_text(char *to, size_t bytes, const char *text)
+{
+    snprintf(to, bytes, "%s", text == NULL ? "" : text);
+}
+
+static void take_frame(unsigned thread, const struct host_place *found, void *context)
+{
+    struct hang *hang = context;
+    struct pinion_place place = {.line = found->line, .offset = found->offset};
+
+    copy_text(place.function, sizeof(place.function), found->function);
+    copy_text(place.file, sizeof(place.file), found->file);
+    copy_text(place.module, sizeof(place.module), found->module);
+    if (thread != hang->thread)
+        end_thread(hang);
+    hang->thread = thread;
+    if (is_in(place.module, hang->driver_module)) {
+        hang->in_driver = true;
+        consider(&hang->best, &place, hang->driver_module);
+    }
+    json_array_append_new(hang->frames, json_of_place(&place));
+}
+
+json_t *json_of_hang(int pid, const char *driver_module)
+{
+    struct hang hang = {.stacks = json_array(), .frames = json_array(), .driver_module = driver_module};
+    json_t *object = json_object();
+
+    host_process_stacks(pid, take_frame, &hang);
+    end_thread(&hang);
+    json_decref(hang.frames);
+    add_text(object, "id", "hang");
+    add_text(object, "kind", "hang");
+    add_text(object, "what", "the run had not ended when its time was up");
+    add_best(object, &hang.best);
+    json_object_set_new(object, "stacks", hang.stacks);
+    return object;
 }
 
 const char *json_text(const json_t *object, const char *key)

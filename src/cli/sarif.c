@@ -139,9 +139,10 @@ static void add_failed_call(const struct sarif *sarif, json_t *result, const jso
 static void add_report(struct sarif *sarif, const json_t *run, const json_t *report)
 {
     const char *id = json_text(report, "id"), *what = json_text(report, "what"), *advice = json_text(report, "advice");
-    const bool stopped = *json_text(report, "bug_check") != '\0';
+    const bool stopped = strcmp(json_text(report, "kind"), "bug check") == 0;
+    const char *level = strcmp(json_text(report, "kind"), "warning") == 0 ? "warning" : "error";
     json_t *message = *advice == '\0' ? json_string(what) : json_sprintf("%s. What to do: %s.", what, advice);
-    json_t *result = new_result(sarif, id, what, json_string_value(message), stopped ? "error" : "warning");
+    json_t *result = new_result(sarif, id, what, json_string_value(message), level);
 
     json_object_set_new(result, "locations", json_pack("[o]", location_of(sarif, report)));
     json_object_set_new(result, "stacks", stacks_of(sarif, report));

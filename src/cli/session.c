@@ -213,6 +213,7 @@ static void await_child(struct session *session, const struct run_order *order)
         }
         if (is_overdue(session, order, start_ns)) {
             session->timed_out = true;
+            json_array_append_new(session->findings, json_of_hang(session->child.pid, session->result.driver_module));
             host_child_signal(&session->child, true);
         }
     }

@@ -130,6 +130,19 @@ static void describe_leak(const struct session *session, char *text, size_t byte
         snprintf(text, bytes, "leak: %" PRIu64 " things are still held", verdict_held(&session->result));
 }
 
+static bool is_hang(const json_t *finding)
+{
+    return strcmp(json_text(finding, "kind"), "hang") == 0;
+}
+
+static void describe_hang(const struct session *session, char *text, size_t bytes)
+{
+    char place[256];
+
+    verdict_place(find(session, is_hang), place, sizeof(place));
+    snprintf(text, bytes, "hang: it had not ended when its time was up%s%s", *place == '\0' ? "" : "; it is in ", place);
+}
+
 static void describe_crash(const struct session *session, char *text, size_t bytes)
 {
     const struct host_child *child = &session->child;
@@ -170,7 +183,7 @@ void verdict_describe(const struct session *session, char *text, size_t bytes)
     case VERDICT_FINDING: describe_finding(find(session, NULL), "warning", text, bytes); break;
     case VERDICT_CRASHED: describe_crash(session, text, bytes); break;
     case VERDICT_WRONG_DATA: describe_wrong_data(&result->tally, text, bytes); break;
-    case VERDICT_HUNG: snprintf(text, bytes, "hang: it had not ended when its time was up"); break;
+    case VERDICT_HUNG: describe_hang(session, text, bytes); break;
     case VERDICT_LOST: snprintf(text, bytes, "%" PRIu64 " requests never came back", result->tally.lost); break;
     case VERDICT_REFUSED: case VERDICT_REFUSED_UNASKED:
         snprintf(text, bytes, "refused to start: %s, %s", result->refused_by, cli_status(result->refused_with));

@@ -56,6 +56,16 @@ void   host_child_wait(struct host_child *child);
 size_t host_child_printed(const struct host_child *child, char *text, size_t bytes);    /* the last of it; how many bytes */
 void   host_child_close(struct host_child *child);                          /* forget what it printed */
 
+/* ---- dwarf.c ---- */
+
+/* Called for each frame, the innermost of each thread first; threads are counted from 1. */
+typedef void host_frame_fn(unsigned thread, const struct host_place *place, void *context);
+
+/* Where the threads of a child are. It is stopped meanwhile. No frame: the system does not permit it to be looked at. */
+void host_process_stacks(int pid, host_frame_fn *frame, void *context);
+
+/* ---- child.c ---- */
+
 int host_write_all(int fd, const void *from, size_t bytes);
 
 /* ---- spawn.c ---- */

@@ -8,11 +8,9 @@
  * pointers shortens a stack and never breaks it.
  */
 
-#include "host/host.h"
+#include "host/dwarf_impl.h"
 
 #include <dlfcn.h>
-#include <elfutils/libdw.h>
-#include <elfutils/libdwfl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -89,70 +87,11 @@ size_t host_stack_of_caller(uintptr_t *pcs, size_t max)
 
 /* ---- names ---- */
 
-static char *debuginfo_path;
-
-static const Dwfl_Callbacks callbacks = {
-    .find_elf = dwfl_linux_proc_find_elf,
-    .find_debuginfo = dwfl_standard_find_debuginfo,
-    .debuginfo_path = &debuginfo_path,
-};
-
-static Dwfl *open_dwfl(void)
-{
-    Dwfl *dwfl = dwfl_begin(&callbacks);
-
-    if (dwfl == NULL)
-        return NULL;
-    dwfl_report_begin(dwfl);
-    if (dwfl_linux_proc_report(dwfl, getpid()) != 0 || dwfl_report_end(dwfl, NULL, NULL) != 0) {
-        dwfl_end(dwfl);
-        return NULL;
-    }
-    return dwfl;
-}
-
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
 
     return slash == NULL ? path : slash + 1;
-}
-
-/* By the table of address ranges that gcc writes. */
-static const char *line_by_ranges(Dwfl_Module *module, uintptr_t pc, int *number)
-{
-    Dwfl_Line *line = dwfl_module_getsrc(module, pc);
-
-    return line == NULL ? NULL : dwfl_lineinfo(line, NULL, number, NULL, NULL, NULL);
-}
-
-/* clang writes no such table: ask each compilation unit. */
-static const char *line_by_units(Dwfl_Module *module, uintptr_t pc, int *number)
-{
-    Dwarf_Die *unit = NULL;
-    Dwarf_Addr bias;
-
-    while ((unit = dwfl_module_nextcu(module, unit, &bias)) != NULL) {
-        Dwarf_Line *line = dwarf_haspc(unit, pc - bias) == 1 ? dwarf_getsrc_die(unit, pc - bias) : NULL;
-
-        if (line != NULL && dwarf_lineno(line, number) == 0)
-            return dwarf_linesrc(line, NULL, NULL);
-    }
-    return NULL;
-}
-
-static void place_from_dwarf(Dwfl *dwfl, uintptr_t pc, struct host_place *place)
-{
-    Dwfl_Module *module = dwfl_addrmodule(dwfl, pc);
-    int number = 0;
-
-    if (module == NULL)
-        return;
-    place->function = dwfl_module_addrname(module, pc);
-    place->file = line_by_ranges(module, pc, &number);
-    if (place->file == NULL)
-        place->file = line_by_units(module, pc, &number);
-    place->line = (unsigned)number;
 }
 
 bool host_module_of(uintptr_t pc, struct host_place *place)
@@ -190,7 +129,7 @@ void host_symbols_end(void)
 static Dwfl *read_symbols(void)
 {
     if (!symbols.read)
-        symbols.dwfl = open_dwfl();
+        symbols.dwfl = host_dwarf_open(getpid());
     symbols.read = true;
     return symbols.dwfl;
 }
@@ -201,7 +140,7 @@ void host_place_of(uintptr_t pc, struct host_place *place)
     host_module_of(pc, place);
     host_symbols_begin();
     if (read_symbols() != NULL)
-        place_from_dwarf(symbols.dwfl, pc - 1, place);
+        host_dwarf_place(symbols.dwfl, pc - 1, place);
     host_symbols_end();
 }
 
