@@ -139,6 +139,33 @@ static void unpin_pfns(struct machine *machine, const PFN_NUMBER *pfns, size_t n
 
 /* ---- spaces ---- */
 
+/* False: they are not all neighbours in the RAM file. */
+static bool find_steps(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, struct rtl_steps *steps)
+{
+    if (space->runs[first] < n)
+        return false;
+    *steps = steps_from(zone_of_pfn(machine, space->pfns[first]), space->pfns[first]);
+    return true;
+}
+
+void mm_store_many_numbers(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, PFN_NUMBER *pfns)
+{
+    struct rtl_steps steps;
+
+    if (find_steps(machine, space, first, n, &steps))
+        rtl_store_steps(pfns, &steps, n);
+    else
+        rtl_move_words(pfns, &space->pfns[first], n);
+}
+
+bool mm_are_many_numbers(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, const PFN_NUMBER *pfns)
+{
+    struct rtl_steps steps;
+
+    return find_steps(machine, space, first, n, &steps) ? rtl_lanes->count_steps(pfns, &steps, n) == n
+                                                        : rtl_equal(pfns, &space->pfns[first], n);
+}
+
 /* Pin the pages of a range one by one; how many could be. */
 static size_t pin_pages(struct machine *machine, struct mm_space *space, uint32_t first, size_t n)
 {
@@ -180,7 +207,7 @@ static bool lock_plain(struct machine *machine, struct mm_space *space, uint32_t
     const size_t pinned = claimed ? n : pin_pages(machine, space, first, n);
 
     if (pinned == n && pin_are_plain(space, first, n, access)) {
-        rtl_move_words(pfns, &space->pfns[first], n);
+        pin_store_numbers(machine, space, first, n, pfns);
         return true;
     }
     if (claimed)
@@ -399,7 +426,7 @@ void *mm_locked_run(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfn
     if (space == NULL || space->runs == NULL || npages == 0 || npages > space->npages - first
         || pfns[npages - 1] != space->pfns[first + npages - 1] || mm_claim_covering(machine, space, first, npages, &word) == NULL)
         return NULL;
-    if (space->runs[first] < npages || !rtl_equal(pfns, &space->pfns[first], npages) || !mm_page_of_pfn(machine, pfns[0], &page))
+    if (space->runs[first] < npages || !pin_are_numbers(machine, space, first, npages, pfns) || !mm_page_of_pfn(machine, pfns[0], &page))
         return NULL;
     return mm_window_va(machine, page);
 }

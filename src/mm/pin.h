@@ -27,6 +27,26 @@ static inline bool pin_are_plain(const struct mm_space *space, uint32_t first, s
     return rtl_all_bytes(&space->attrs[first], n, plain | MM_ALIAS | MM_GUARD | MM_ZOMBIE, plain);
 }
 
+/*
+ * The numbers of claimed pages, stored or compared. Thousands of them are more than the caches hold: those of neighbours are worked out
+ * then instead of being read.
+ */
+void mm_store_many_numbers(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, PFN_NUMBER *pfns);
+bool mm_are_many_numbers(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, const PFN_NUMBER *pfns);
+
+static inline void pin_store_numbers(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, PFN_NUMBER *pfns)
+{
+    if (LIKELY(n <= RTL_MANY))
+        rtl_move_words(pfns, &space->pfns[first], n);
+    else
+        mm_store_many_numbers(machine, space, first, n, pfns);
+}
+
+static inline bool pin_are_numbers(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, const PFN_NUMBER *pfns)
+{
+    return LIKELY(n <= RTL_MANY) ? rtl_equal(pfns, &space->pfns[first], n) : mm_are_many_numbers(machine, space, first, n, pfns);
+}
+
 static inline uint8_t pin_access(bool write)
 {
     return write ? MM_READ | MM_WRITE : MM_READ;
@@ -63,7 +83,7 @@ static inline PEPROCESS pin_range(uintptr_t va, size_t npages, bool write, PFN_N
         mm_unclaim(machine, space, (uint32_t)page, npages);
         return NULL;
     }
-    rtl_move_words(pfns, &space->pfns[page], npages);
+    pin_store_numbers(machine, space, (uint32_t)page, npages, pfns);
     ke_count_here(KE_PAGES_LOCKED, (int64_t)npages);
     return process;
 }
@@ -84,7 +104,7 @@ static inline bool unpin_range(uintptr_t va, const PFN_NUMBER *pfns, size_t npag
     page = (va - space->base) >> SPAN_PAGE_SHIFT;
     if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page)
         || UNLIKELY(claim_at_hand() != claim_word(space, (uint32_t)page, npages))
-        || UNLIKELY(!rtl_equal(pfns, &space->pfns[page], npages)) || UNLIKELY(!claim_change_own(mm_claim_own.place, 0)))
+        || UNLIKELY(!pin_are_numbers(machine, space, (uint32_t)page, npages, pfns)) || UNLIKELY(!claim_change_own(mm_claim_own.place, 0)))
         return false;
     pin_reap_if_zombie(machine, space, (uint32_t)page);
     ke_count_here(KE_PAGES_UNLOCKED, (int64_t)npages);
@@ -113,7 +133,7 @@ static inline void *pin_find_run(uintptr_t va, const PFN_NUMBER *pfns, size_t np
     word = claim_word(space, (uint32_t)page, npages);
     if (claim_at_hand() != word && rtl_find_word(row->claims, row->nused, word) == row->nused)
         return NULL;
-    if (UNLIKELY(space->runs[page] < npages) || UNLIKELY(!rtl_equal(pfns, &space->pfns[page], npages)))
+    if (UNLIKELY(space->runs[page] < npages) || UNLIKELY(!pin_are_numbers(machine, space, (uint32_t)page, npages, pfns)))
         return NULL;
     zone = zone_of_pfn(machine, pfns[0]);
     return mm_window_va(machine, zone->first_page + index_in_zone(zone, pfns[0]));

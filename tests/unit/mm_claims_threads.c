@@ -117,6 +117,31 @@ TEST(mm_claims, advance__locked__passed_pages_are_unpinned)
     pinion_user_free(va);
 }
 
+/* Thousands of pages get the numbers that the page table has; one that was edited is unlocked as it says. */
+TEST(mm_claims, lock__thousands_of_pages__numbers_are_the_page_tables)
+{
+    enum { MANY = 5000 };
+    boot_without_verifier();
+    char *va = pages(MANY);
+    PMDL mdl = locked(va, MANY);
+    const PPFN_NUMBER pfns = MmGetMdlPfnArray(mdl);
+    PFN_NUMBER last;
+
+    for (size_t i = 0; i < MANY; i++)
+        EXPECT_EQ(pfns[i], mm_translate(ke_machine(), (uintptr_t)va + i * PAGE_SIZE));
+    last = pfns[MANY - 1];
+    pfns[MANY - 1] = pfns[0];
+    pfns[0] = last;
+    MmUnlockPages(mdl);
+    EXPECT_EQ(pins_at(va), 0);
+    EXPECT_EQ(pins_at(va + (MANY - 1) * PAGE_SIZE), 0);
+    MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
+    EXPECT_EQ(pfns[MANY - 1], last);
+    unlock_and_free(mdl);
+    EXPECT_EQ(pinion_trim(), MANY);
+    pinion_user_free(va);
+}
+
 /* However many locks a thread has at a time, all of them count. */
 TEST(mm_claims, lock__hundreds_at_a_time__all_count)
 {
