@@ -64,7 +64,7 @@ static void describe_check(struct ke_site site, const DEVICE_DESCRIPTION *descri
 
 static bool is_held(PMDL mdl)
 {
-    return (vf_lookup(the(), mdl).state & (VF_LOCKED | VF_BUILT | VF_PARTIAL)) != 0
+    return (vf_state_of(the(), mdl) & (VF_LOCKED | VF_BUILT | VF_PARTIAL)) != 0
         || mdl_has(mdl, MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL | MDL_IO_SPACE);
 }
 

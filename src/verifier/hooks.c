@@ -33,7 +33,7 @@ static bool is_above(KIRQL limit)
 
 static bool has_state(PMDL mdl, uint32_t state)
 {
-    return (vf_lookup(the(), mdl).state & state) != 0;
+    return (vf_state_of(the(), mdl) & state) != 0;
 }
 
 /* ---- rules that many routines share ---- */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_BUCKETS = 1024, FIRST_SITES = 16 };
+enum { FIRST_BUCKETS = 1024, MOST_SPARE = 1024, FIRST_SITES = 16 };
 
 static size_t bucket_of(const struct vf_state *state, const MDL *mdl)
 {
@@ -46,15 +46,44 @@ static void grow_locked(struct vf_state *state)
     free(old.buckets);
 }
 
+static struct vf_mdl *take_spare_locked(struct vf_state *state)
+{
+    struct vf_mdl *entry = state->spare;
+
+    state->spare = entry->next;
+    state->nspare--;
+    return entry;
+}
+
+static struct vf_mdl *new_entry_locked(struct vf_state *state)
+{
+    struct vf_mdl *entry = state->spare != NULL ? take_spare_locked(state) : malloc(sizeof(*entry));
+
+    if (entry == NULL)
+        ke_usage("the verifier has no memory left for its record; run with verifier=off or more memory");
+    *entry = (struct vf_mdl){0};
+    return entry;
+}
+
+/* Most MDLs live but a moment: a few entries are kept for the next ones. */
+static void give_entry_locked(struct vf_state *state, struct vf_mdl *entry)
+{
+    if (state->nspare == MOST_SPARE) {
+        free(entry);
+        return;
+    }
+    entry->next = state->spare;
+    state->spare = entry;
+    state->nspare++;
+}
+
 static struct vf_mdl *find_or_add_locked(struct vf_state *state, PMDL mdl)
 {
     struct vf_mdl **link = find_locked(state, mdl);
 
     if (*link != NULL)
         return *link;
-    *link = calloc(1, sizeof(**link));
-    if (*link == NULL)
-        ke_usage("the verifier has no memory left for its record; run with verifier=off or more memory");
+    *link = new_entry_locked(state);
     (*link)->mdl = mdl;
     if (++state->nentries > state->nbuckets) {
         struct vf_mdl *entry = *link;
@@ -70,7 +99,7 @@ static void remove_locked(struct vf_state *state, struct vf_mdl **link)
     struct vf_mdl *entry = *link;
 
     *link = entry->next;
-    free(entry);
+    give_entry_locked(state, entry);
     state->nentries--;
 }
 
@@ -115,6 +144,19 @@ static bool find_freed_locked(const struct vf_state *state, PMDL mdl, struct vf_
         }
     }
     return false;
+}
+
+uint32_t vf_state_of(struct machine *machine, PMDL mdl)
+{
+    struct vf_state *state = machine->verifier;
+    const struct vf_mdl *entry;
+    uint32_t bits;
+
+    host_mutex_lock(&state->lock);
+    entry = *find_locked(state, mdl);
+    bits = entry == NULL ? 0 : entry->state;
+    host_mutex_unlock(&state->lock);
+    return bits;
 }
 
 bool vf_lookup_freed(struct machine *machine, PMDL mdl, struct vf_mdl *out)
@@ -455,15 +497,19 @@ void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry))
 int vf_record_boot(struct vf_state *state)
 {
     state->buckets = calloc(FIRST_BUCKETS, sizeof(state->buckets[0]));
-    if (state->buckets == NULL)
-        return -ENOMEM;
-    if (vf_invariants_boot(state) != 0) {
-        free(state->buckets);
-        return -ENOMEM;
-    }
+    if (state->buckets == NULL || vf_stacks_boot(state) != 0)
+        goto free_buckets;
+    if (vf_invariants_boot(state) != 0)
+        goto free_stacks;
     state->nbuckets = FIRST_BUCKETS;
     host_mutex_init(&state->lock);
     return 0;
+
+free_stacks:
+    vf_stacks_free(state);
+free_buckets:
+    free(state->buckets);
+    return -ENOMEM;
 }
 
 void vf_record_shutdown(struct vf_state *state)
@@ -471,6 +517,8 @@ void vf_record_shutdown(struct vf_state *state)
     for (size_t i = 0; i < state->nbuckets; i++)
         while (state->buckets[i] != NULL)
             remove_locked(state, &state->buckets[i]);
+    while (state->spare != NULL)
+        free(take_spare_locked(state));
     free(state->buckets);
     free(state->warned_sites);
     vf_invariants_shutdown(state);

@@ -3,6 +3,7 @@
 
 #include "verifier/verifier.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +23,7 @@ static bool is_same(const struct vf_stack *stack, uint32_t hash, const uintptr_t
     return stack->hash == hash && stack->n == n && memcmp(stack->pcs, pcs, n * sizeof(pcs[0])) == 0;
 }
 
-static struct vf_stack *add_stack(struct vf_stack **bucket, uint32_t hash, const uintptr_t *pcs, size_t n)
+static struct vf_stack *new_stack(uint32_t hash, const uintptr_t *pcs, size_t n)
 {
     struct vf_stack *stack = calloc(1, sizeof(*stack));
 
@@ -31,8 +32,30 @@ static struct vf_stack *add_stack(struct vf_stack **bucket, uint32_t hash, const
     stack->hash = hash;
     stack->n = (uint32_t)n;
     memcpy(stack->pcs, pcs, n * sizeof(pcs[0]));
-    stack->next = *bucket;
-    *bucket = stack;
+    return stack;
+}
+
+static struct vf_stack *find_stack(struct vf_stack *stack, uint32_t hash, const uintptr_t *pcs, size_t n)
+{
+    while (stack != NULL && !is_same(stack, hash, pcs, n))
+        stack = stack->next;
+    return stack;
+}
+
+/* Another thread may be adding the same stack: whoever comes second finds it. */
+static struct vf_stack *add_stack(_Atomic(struct vf_stack *) *bucket, struct vf_stack *stack)
+{
+    struct vf_stack *head = atomic_load_explicit(bucket, memory_order_acquire);
+
+    do {
+        struct vf_stack *same = find_stack(head, stack->hash, stack->pcs, stack->n);
+
+        if (same != NULL) {
+            free(stack);
+            return same;
+        }
+        stack->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(bucket, &head, stack, memory_order_acq_rel, memory_order_acquire));
     return stack;
 }
 
@@ -42,20 +65,16 @@ const struct vf_stack *vf_stack_at(struct machine *machine, struct ke_site site)
     uintptr_t pcs[VF_STACK_DEPTH];
     const size_t n = host_stack_walk(site.ip, site.frame, pcs, VF_STACK_DEPTH);
     const uint32_t hash = hash_pcs(pcs, n);
-    struct vf_stack **bucket, *stack;
+    _Atomic(struct vf_stack *) *bucket = &state->stack_buckets[hash % STACK_BUCKETS];
+    struct vf_stack *known = find_stack(atomic_load_explicit(bucket, memory_order_acquire), hash, pcs, n);
 
-    host_mutex_lock(&state->lock);
-    if (state->stack_buckets == NULL)
-        state->stack_buckets = calloc(STACK_BUCKETS, sizeof(state->stack_buckets[0]));
-    if (state->stack_buckets == NULL)
-        ke_usage("the verifier has no memory left for call stacks; run with verifier=off or more memory");
-    bucket = &state->stack_buckets[hash % STACK_BUCKETS];
-    for (stack = *bucket; stack != NULL && !is_same(stack, hash, pcs, n); stack = stack->next)
-        continue;
-    if (stack == NULL)
-        stack = add_stack(bucket, hash, pcs, n);
-    host_mutex_unlock(&state->lock);
-    return stack;
+    return known != NULL ? known : add_stack(bucket, new_stack(hash, pcs, n));
+}
+
+int vf_stacks_boot(struct vf_state *state)
+{
+    state->stack_buckets = calloc(STACK_BUCKETS, sizeof(state->stack_buckets[0]));
+    return state->stack_buckets == NULL ? -ENOMEM : 0;
 }
 
 void vf_stack_print(const struct vf_stack *stack)
@@ -70,12 +89,12 @@ void vf_stack_print(const struct vf_stack *stack)
 
 void vf_stacks_free(struct vf_state *state)
 {
-    for (size_t i = 0; state->stack_buckets != NULL && i < STACK_BUCKETS; i++) {
-        for (struct vf_stack *stack = state->stack_buckets[i], *next; stack != NULL; stack = next) {
+    for (size_t i = 0; i < STACK_BUCKETS; i++) {
+        for (struct vf_stack *stack = atomic_load(&state->stack_buckets[i]), *next; stack != NULL; stack = next) {
             next = stack->next;
             free(stack);
         }
     }
-    free(state->stack_buckets);
+    free((void *)state->stack_buckets);
     state->stack_buckets = NULL;
 }

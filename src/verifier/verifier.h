@@ -25,7 +25,7 @@ extern const struct ke_floor verifier_floor;
 enum { VF_STACK_DEPTH = 12 };
 
 struct vf_stack {
-    struct vf_stack *next;              /* in its bucket */
+    struct vf_stack *next;              /* in its bucket, to whose front stacks are added, and from which none is ever taken */
     uint32_t         hash, n;
     uintptr_t        pcs[VF_STACK_DEPTH];
 };
@@ -34,6 +34,7 @@ struct vf_stack {
 const struct vf_stack *vf_stack_at(struct machine *machine, struct ke_site site);
 
 struct vf_state;
+int  vf_stacks_boot(struct vf_state *state);
 void vf_stack_print(const struct vf_stack *stack);
 void vf_stacks_free(struct vf_state *state);
 
@@ -83,14 +84,19 @@ struct vf_state {
     struct host_mutex lock;             /* guards all of this */
     struct vf_mdl   **buckets;
     size_t            nbuckets, nentries;
+    struct vf_mdl    *spare;            /* entries that nothing is on record in */
+    size_t            nspare;
     struct vf_mdl     freed[VF_HISTORY];
     size_t            nfreed;
     uint64_t          last_hold;        /* number of the newest lock or mapping */
-    struct vf_stack **stack_buckets;
+    _Atomic(struct vf_stack *) *stack_buckets;          /* without the lock */
     struct vf_invariant **invariants;   /* invariant.c's; NULL without its flags */
     uintptr_t        *warned_sites;     /* call sites that have had their one warning */
     size_t            nwarned, warned_room;
 };
+
+/* enum vf_mdl_state of an MDL; 0 when nothing is known of it. */
+uint32_t vf_state_of(struct machine *machine, PMDL mdl);
 
 /* A copy of what is known about an MDL; all zero but for the address when nothing is. */
 struct vf_mdl vf_lookup(struct machine *machine, PMDL mdl);
