@@ -49,7 +49,9 @@ static void settle(struct machine *machine, const struct pages_call *call, const
         VERIFY(run != 0);
         mm_frames_mark(machine, page, run, MM_FRAME_PAGES);
         mm_frames_set_cache(machine, page, run, call->cache);
-        if (!(call->flags & MM_DONT_ZERO_ALLOCATION))
+        if (call->flags & MM_DONT_ZERO_ALLOCATION)
+            mm_frames_leave_uninitialised(machine, page, run);
+        else
             mm_frames_zero(machine, page, run);
         pfns += run;
         n -= run;

@@ -85,6 +85,7 @@ static PVOID allocate(struct machine *machine, const struct mm_frame_want *want,
     mm_frames_mark(machine, first, want->npages, MM_FRAME_CONTIGUOUS);
     if (kind.executable)
         mm_frames_allow_execution(machine, first, want->npages);
+    mm_frames_leave_uninitialised(machine, first, want->npages);
     ke_count(KE_CONTIGUOUS_BLOCKS, 1);
     return mm_window_va(machine, first);
 }

@@ -9,6 +9,7 @@
 #include "mm/state.h"
 #include "mm/zones.h"
 #include "rtl/lanes.h"
+#include "rtl/mix.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -401,6 +402,22 @@ void mm_frames_zero(struct machine *machine, uint32_t first, size_t npages)
             memset(mm_window_va(machine, first + (uint32_t)i), 0, HOST_PAGE_SIZE);
         frame->dirty = 0;
     }
+}
+
+static void fill_at_random(uint64_t *words, uint64_t seed)
+{
+    for (size_t i = 0; i < HOST_PAGE_SIZE / sizeof(*words); i++)
+        words[i] = rtl_mix(seed + i);
+}
+
+void mm_frames_leave_uninitialised(struct machine *machine, uint32_t first, size_t npages)
+{
+    const struct ke_options *options = &machine->options;
+
+    if (!(options->verifier & KE_VERIFIER_LOW_RESOURCES) || options->windows < KE_WINDOWS_8_1)
+        return;
+    for (size_t i = 0; i < npages; i++)
+        fill_at_random(mm_window_va(machine, first + (uint32_t)i), rtl_mix(options->seed + first + i));
 }
 
 void mm_frames_allow_execution(struct machine *machine, uint32_t first, size_t npages)

@@ -103,6 +103,9 @@ void mm_frames_set_cache(struct machine *machine, uint32_t first, size_t npages,
 /* Make pages read as zero through the window, without touching those that do already. */
 void mm_frames_zero(struct machine *machine, uint32_t first, size_t npages);
 
+/* Pages that a routine returns uninitialised: low resources simulation fills them at random, so that nobody relies on what is there. */
+void mm_frames_leave_uninitialised(struct machine *machine, uint32_t first, size_t npages);
+
 void mm_frames_allow_execution(struct machine *machine, uint32_t first, size_t npages);
 void mm_frames_mark(struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state);
 bool mm_frames_are(const struct machine *machine, uint32_t first, size_t npages, enum mm_frame_state state);     /* all of them? */

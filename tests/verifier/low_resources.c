@@ -85,6 +85,59 @@ TEST(low_resources, at_random__with_a_seed__can_be_repeated)
     EXPECT_NE(sequence_of("verifier=0x9BD:seed=8"), first);
 }
 
+/* How many of the bytes are not zero. */
+static SIZE_T count_set(const UCHAR *from, SIZE_T bytes)
+{
+    SIZE_T set = 0;
+
+    for (SIZE_T i = 0; i < bytes; i++)
+        set += from[i] != 0;
+    return set;
+}
+
+static const PHYSICAL_ADDRESS lowest = {.QuadPart = 0}, highest = {.QuadPart = MAXLONGLONG};
+
+/* Fresh pages of MmAllocatePagesForMdlEx that are not zero. */
+static SIZE_T count_set_in_pages(ULONG flags)
+{
+    const PMDL mdl = MmAllocatePagesForMdlEx(lowest, highest, lowest, 4 * PAGE_SIZE, MmCached, flags);
+    const SIZE_T set = count_set(system_address(mdl), 4 * PAGE_SIZE);
+
+    MmFreePagesFromMdl(mdl);
+    ExFreePool(mdl);
+    return set;
+}
+
+static SIZE_T count_set_in_contiguous(void)
+{
+    UCHAR *const block = MmAllocateContiguousMemory(4 * PAGE_SIZE, highest);
+    const SIZE_T set = count_set(block, 4 * PAGE_SIZE);
+
+    MmFreeContiguousMemory(block);
+    return set;
+}
+
+/* Driver_Verifier_low_resources_simulation-03: memory that is returned uninitialised holds a random pattern, from Windows 8.1 on and
+   with the flag; memory that is promised to be zero is. */
+TEST(low_resources, uninitialised_memory__holds_a_random_pattern)
+{
+    static const struct {
+        const char *options;
+        BOOLEAN filled;
+    } cases[] = {{"verifier=0x9BD:fault-rate=0", TRUE}, {"verifier=0x9BD:fault-rate=0:windows=8", FALSE}, {"verifier=on", FALSE}};
+
+    for (SIZE_T i = 0; i < ARRAYSIZE(cases); i++) {
+        const SIZE_T least = cases[i].filled ? 4 * PAGE_SIZE * 9 / 10 : 0, most = cases[i].filled ? 4 * PAGE_SIZE : 0;
+
+        boot(cases[i].options);
+        const SIZE_T set = count_set_in_contiguous(), pages = count_set_in_pages(MM_DONT_ZERO_ALLOCATION);
+        EXPECT(set >= least && set <= most);
+        EXPECT(pages >= least && pages <= most);
+        EXPECT_EQ(count_set_in_pages(0), 0);
+        EXPECT_EQ(pinion_shutdown(), 0);
+    }
+}
+
 /* ---- systematic ------------------------------------------------------------------------------------------------ */
 
 APART static PMDL allocate_one(void)
