@@ -42,6 +42,10 @@ int  host_map(const struct host_ram *ram, size_t off, void *at, size_t bytes, un
 int  host_revoke(void *at, size_t bytes);               /* a mapped range becomes reserved again */
 int  host_protect(void *at, size_t bytes, unsigned access);
 
+/* Under AddressSanitizer, have an access to these bytes reported; host_revoke ends that. Else nothing. */
+void host_poison(const void *at, size_t bytes);
+void host_unpoison(const void *at, size_t bytes);
+
 uint64_t host_calls(void);                              /* system calls that memory.c has made since the process began */
 
 /* ---- fault.c: bad accesses ---- */

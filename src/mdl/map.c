@@ -12,6 +12,8 @@
  *
  * With the verifier on, the mapping of a buffer that was locked for reading is read-only: a driver must not write there.
  *
+ * Under AddressSanitizer, what its pages hold beside the buffer is then poisoned: the MDL's own bytes are all that a driver may touch.
+ *
  * A mapping goes by the PFNs and never by the MDL's virtual address: drivers write PFN arrays themselves.
  */
 
@@ -156,12 +158,27 @@ static bool find_held(struct machine *machine, PMDL mdl, ULONG priority, uintptr
     return run != NULL || mm_space_map_again(machine, machine->mm->system_ptes, &request, va);
 }
 
+/* What the pages hold beside the buffer is somebody else's. */
+static void poison_around(const MDL *mdl, uintptr_t first_page)
+{
+    const uintptr_t end = first_page + mdl->ByteOffset + mdl->ByteCount;
+
+    host_poison((const void *)first_page, mdl->ByteOffset);
+    host_poison((const void *)end, first_page + mdl_span(mdl) * PAGE_SIZE - end);
+}
+
 static bool find_or_map(struct machine *machine, PMDL mdl, ULONG priority, uintptr_t *va)
 {
     struct mm_map_request request = private_request(machine, mdl, priority);
 
     require_held(machine, mdl, &request.witness);
-    return find_existing(machine, mdl, request.npages, priority, va) || map_privately(machine, &request, mdl, priority, va);
+    if (find_existing(machine, mdl, request.npages, priority, va))
+        return true;
+    if (!map_privately(machine, &request, mdl, priority, va))
+        return false;
+    if (machine->options.verifier != 0)
+        poison_around(mdl, *va);
+    return true;
 }
 
 static bool lacks_cache_type(const struct machine *machine, uint32_t page)

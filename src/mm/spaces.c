@@ -45,10 +45,19 @@ static int make_tables(struct mm_space *space)
     return error;
 }
 
+/* Mappings that were left: who gets their addresses next has nothing to do with them. */
+static void unpoison_regions(const struct mm_space *space)
+{
+    for (uint32_t i = 0; i < space->nregions; i++)
+        host_unpoison((const void *)(space->base + (uintptr_t)space->regions[i].first * HOST_PAGE_SIZE),
+                      (size_t)space->regions[i].npages * HOST_PAGE_SIZE);
+}
+
 static void drop_space(struct mm_space *space)
 {
     struct table tables[TABLES];
 
+    unpoison_regions(space);
     list_tables(space, tables);
     for (int i = 0; i < TABLES; i++)
         host_release(tables[i].base, tables[i].bytes);
