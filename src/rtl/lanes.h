@@ -161,16 +161,19 @@ static inline size_t rtl_count_nonzero(const _Atomic uint8_t *bytes, size_t n)
     return i;
 }
 
+#if defined(__SANITIZE_THREAD__)
 static inline void rtl_fill_bytes(_Atomic uint8_t *bytes, size_t n, uint8_t value)
 {
-    atomic_thread_fence(memory_order_release);
-    if (RTL_BY_EIGHTS) {
-        memset((void *)bytes, value, n);
-        return;
-    }
     for (size_t i = 0; i < n; i++)
         atomic_store_explicit(&bytes[i], value, memory_order_release);
 }
+#else
+static inline void rtl_fill_bytes(_Atomic uint8_t *bytes, size_t n, uint8_t value)
+{
+    atomic_thread_fence(memory_order_release);
+    memset((void *)bytes, value, n);
+}
+#endif
 
 static inline size_t rtl_find_word(const _Atomic uint64_t *words, size_t n, uint64_t value)
 {
