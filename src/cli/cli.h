@@ -220,7 +220,7 @@ struct run_order {
     unsigned        nfail;
     bool            tell_calls;         /* tell of each call of a fallible routine, but for those that are known: */
     const uint64_t *known;
-    size_t          nknown;
+    size_t          known_count;
 };
 
 /* What a run has come to. It goes from a process to its parent as it is. */

@@ -149,7 +149,7 @@ static void send_call(const struct pinion_call *call, void *context)
 
     if (is_among(call->id, order->fail, order->nfail))
         session_send(RECORD_MET, NULL, 0);
-    else if (order->tell_calls && !is_among(call->id, order->known, order->nknown))
+    else if (order->tell_calls && !is_among(call->id, order->known, order->known_count))
         send_json(RECORD_CALL, json_of_call(call));
 }
 

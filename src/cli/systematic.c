@@ -40,7 +40,7 @@ struct plan {
     struct attempt *attempts;           /* [0] is that run */
     size_t          n, room;
     uint64_t       *known;              /* calls of the first run, then those of the family that is being run */
-    size_t          nknown, known_room;
+    size_t          known_count, known_room;
     size_t          nfamilies;          /* in all shards */
     size_t          nbad, nnot_made;
     bool            interrupted;
@@ -77,8 +77,8 @@ static struct attempt *add_attempt(struct plan *plan, const json_t *call, long a
 
 static void add_known(struct plan *plan, uint64_t id)
 {
-    plan->known = grown(plan->known, plan->nknown, &plan->known_room, sizeof(*plan->known));
-    plan->known[plan->nknown++] = id;
+    plan->known = grown(plan->known, plan->known_count, &plan->known_room, sizeof(*plan->known));
+    plan->known[plan->known_count++] = id;
 }
 
 /* ---- one attempt ---- */
@@ -160,7 +160,7 @@ static void show_printed(struct attempt *attempt, const struct session *session)
 static bool run_attempt(struct plan *plan, long at, struct session *session, int *code)
 {
     uint64_t fail[PINION_MOST_CALLS];
-    struct run_order order = {.options = plan->options, .fail = fail, .tell_calls = true, .known = plan->known, .nknown = plan->nknown};
+    struct run_order order = {.options = plan->options, .fail = fail, .tell_calls = true, .known = plan->known, .known_count = plan->known_count};
 
     order.nfail = chain_of(plan, at, fail);
     *code = CLI_USAGE;
@@ -222,7 +222,7 @@ static void drop_attempts(struct plan *plan, size_t first)
 
 static bool run_family(struct plan *plan, const json_t *first, unsigned family, int *code)
 {
-    const size_t nknown = plan->nknown;
+    const size_t known_count = plan->known_count;
     unsigned members = 0;
     long at = (long)plan->n;
 
@@ -237,7 +237,7 @@ static bool run_family(struct plan *plan, const json_t *first, unsigned family, 
         session_free(&session);
     }
     drop_attempts(plan, (size_t)at);
-    plan->nknown = nknown;
+    plan->known_count = known_count;
     return true;
 }
 
