@@ -33,7 +33,7 @@ enum {
 struct pool_block {
     size_t      bytes;                  /* as asked for */
     const void *driver;                 /* whose code allocated it, NULL for the host program's */
-    const void *allocated, *freed;      /* call stacks; NULL: the verifier is off */
+    const void *allocated;              /* call stack; NULL: the verifier is off */
     ULONG       tag;
     bool        used;
     bool        filled;                 /* there is filler around it */
@@ -53,6 +53,7 @@ struct pool_run {
     uint32_t          off;              /* of the first block in the first page: 0, but for special ones */
     bool              executable;
     bool              special;
+    const void       *freed;            /* special: call stack of the free */
     struct pool_block block[];
 };
 
@@ -241,7 +242,7 @@ static struct ke_pool_block describe(const struct pool_run *run, uint32_t i)
 
     return (struct ke_pool_block){
         .va = run->va + run->off + (uintptr_t)i * run->block_bytes, .bytes = block->bytes, .tag = block->tag,
-        .allocated = block->allocated, .freed = block->freed};
+        .allocated = block->allocated, .freed = run->freed};
 }
 
 /* ---- what lies around a block ---- */
@@ -578,7 +579,7 @@ static void release_locked(struct machine *machine, struct pool *pool, struct po
     }
     if (run->special) {
         atomic_fetch_sub(&machine->mm->pool->nspecial, 1);
-        run->block[i].freed = remember(machine, site);
+        run->freed = remember(machine, site);
         run->block[i].used = false;
         run->nused = 0;
     }
@@ -611,12 +612,14 @@ bool mm_pool_page_behind(struct machine *machine, uintptr_t va, PFN_NUMBER *pfn)
 {
     struct mm_pool *pools = machine->mm->pool;
     struct pool *pool = &pools->special;
-    const size_t page = lies_in(pool, va) ? page_index(pool, va) : 0;
+    const size_t page = page_index(pool, va);
     uint32_t frame;
     bool guards;
 
+    if (page == 0 || !lies_in(pool, va))
+        return false;
     host_mutex_lock(&pool->lock);
-    guards = page != 0 && pool->run_of[page] == NULL && pool->run_of[page - 1] != NULL && pool->run_of[page - 1]->nused != 0;
+    guards = pool->run_of[page] == NULL && pool->run_of[page - 1] != NULL && pool->run_of[page - 1]->nused != 0;
     if (guards && pools->behind == 0 && mm_frames_take_whole(machine, 1, &frame)) {
         mm_frames_mark(machine, frame, 1, MM_FRAME_POOL);
         pools->behind = frame + 1;
