@@ -27,10 +27,43 @@ static size_t part_bytes(const MDL *source, uintptr_t va, ULONG length)
 }
 
 /* Without the verifier a wrong call leaves the target as it was; with it, the check hook has stopped the machine. */
-static bool fits(const struct machine *machine, const MDL *source, const MDL *target, uintptr_t va, size_t bytes)
+static inline bool fits(uintptr_t blocks_base, const MDL *source, const MDL *target, uintptr_t va, size_t bytes)
 {
     return bytes != 0 && span_contains(mdl_va(source), source->ByteCount, va, bytes)
-        && span_pages(va, bytes) <= block_capacity_at(machine->mdl->blocks_base, target);
+        && span_pages(va, bytes) <= block_capacity_at(blocks_base, target);
+}
+
+/* False: it does not fit, and the target is as it was. */
+static inline bool build(uintptr_t blocks_base, PMDL source, PMDL target, uintptr_t va, ULONG length)
+{
+    const size_t bytes = part_bytes(source, va, length);
+    const size_t skipped = (span_page_base(va) - (uintptr_t)source->StartVa) >> SPAN_PAGE_SHIFT;
+    const unsigned inherited = (USHORT)source->MdlFlags & FROM_SOURCE;
+
+    if (!fits(blocks_base, source, target, va, bytes))
+        return false;
+    target->StartVa = (PVOID)span_page_base(va);
+    target->ByteOffset = (ULONG)span_offset(va);
+    target->ByteCount = (ULONG)bytes;
+    target->Process = source->Process;
+    target->MappedSystemVa = inherited & IS_MAPPED ? (PVOID)((uintptr_t)source->MappedSystemVa + (va - mdl_va(source))) : NULL;
+    mdl_set_flags(target, ~(unsigned)KEPT, MDL_PARTIAL | inherited);
+    rtl_move_words(mdl_pfns(target), mdl_pfns(source) + skipped, span_pages(va, bytes));
+    return true;
+}
+
+/* With the verifier, or on a thread that has no MDLs of its own yet. */
+static __attribute__((noinline)) void build_watched(struct ke_site site, PMDL source, PMDL target, PVOID va, ULONG length)
+{
+    struct machine *machine = ke_machine();
+
+    if (machine->hooks.mdl_partial_check != NULL)
+        machine->hooks.mdl_partial_check(site, source, target, va, length);
+    if (!build(machine->mdl->blocks_base, source, target, (uintptr_t)va, length))
+        return;
+    ke_count(KE_PARTIALS_BUILT, 1);
+    if (machine->hooks.mdl_partial_record != NULL)
+        machine->hooks.mdl_partial_record(site, source, target);
 }
 
 /*
@@ -44,24 +77,12 @@ static bool fits(const struct machine *machine, const MDL *source, const MDL *ta
  */
 VOID IoBuildPartialMdl(PMDL SourceMdl, PMDL TargetMdl, PVOID VirtualAddress, ULONG Length)
 {
-    struct machine *machine = ke_machine();
-    const uintptr_t va = (uintptr_t)VirtualAddress;
-    const size_t bytes = part_bytes(SourceMdl, va, Length);
-    const size_t skipped = (span_page_base(va) - (uintptr_t)SourceMdl->StartVa) >> SPAN_PAGE_SHIFT;
-    const unsigned inherited = (USHORT)SourceMdl->MdlFlags & FROM_SOURCE;
+    const struct block_cache *cache = &mdl_block_cache;
 
-    KE_HOOK(machine, mdl_partial_check, SourceMdl, TargetMdl, VirtualAddress, Length);
-    if (!fits(machine, SourceMdl, TargetMdl, va, bytes))
-        return;
-    TargetMdl->StartVa = (PVOID)span_page_base(va);
-    TargetMdl->ByteOffset = (ULONG)span_offset(va);
-    TargetMdl->ByteCount = (ULONG)bytes;
-    TargetMdl->Process = SourceMdl->Process;
-    TargetMdl->MappedSystemVa = inherited & IS_MAPPED ? (PVOID)((uintptr_t)SourceMdl->MappedSystemVa + (va - mdl_va(SourceMdl))) : NULL;
-    mdl_set_flags(TargetMdl, ~(unsigned)KEPT, MDL_PARTIAL | inherited);
-    rtl_move_words(mdl_pfns(TargetMdl), mdl_pfns(SourceMdl) + skipped, span_pages(va, bytes));
-    ke_count(KE_PARTIALS_BUILT, 1);
-    KE_HOOK(machine, mdl_partial_record, SourceMdl, TargetMdl);
+    if (!ke_is_plain(cache->generation) || UNLIKELY(cache->base == 0))
+        build_watched(KE_SITE, SourceMdl, TargetMdl, VirtualAddress, Length);
+    else if (LIKELY(build(cache->base, SourceMdl, TargetMdl, (uintptr_t)VirtualAddress, Length)))
+        ke_count_here(KE_PARTIALS_BUILT, 1);
 }
 
 /*

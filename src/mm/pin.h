@@ -27,6 +27,8 @@ static inline bool pin_are_plain(const struct mm_space *space, uint32_t first, s
     return rtl_all_bytes(&space->attrs[first], n, plain | MM_ALIAS | MM_GUARD | MM_ZOMBIE, plain);
 }
 
+enum { PIN_MANY = 2048 };
+
 /*
  * The numbers of claimed pages, stored or compared. Thousands of them are more than the caches hold: those of neighbours are worked out
  * then instead of being read.
@@ -36,7 +38,7 @@ bool mm_are_many_numbers(const struct machine *machine, const struct mm_space *s
 
 static inline void pin_store_numbers(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, PFN_NUMBER *pfns)
 {
-    if (LIKELY(n <= RTL_MANY))
+    if (LIKELY(n <= PIN_MANY))
         rtl_move_words(pfns, &space->pfns[first], n);
     else
         mm_store_many_numbers(machine, space, first, n, pfns);
@@ -44,7 +46,7 @@ static inline void pin_store_numbers(const struct machine *machine, const struct
 
 static inline bool pin_are_numbers(const struct machine *machine, const struct mm_space *space, uint32_t first, size_t n, const PFN_NUMBER *pfns)
 {
-    return LIKELY(n <= RTL_MANY) ? rtl_equal(pfns, &space->pfns[first], n) : mm_are_many_numbers(machine, space, first, n, pfns);
+    return LIKELY(n <= PIN_MANY) ? rtl_equal(pfns, &space->pfns[first], n) : mm_are_many_numbers(machine, space, first, n, pfns);
 }
 
 static inline uint8_t pin_access(bool write)

@@ -9,13 +9,9 @@
 #ifndef PINION_RTL_COPY_H
 #define PINION_RTL_COPY_H
 
-#include "rtl/lanes.h"
-
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-
-enum { RTL_SOME = 64, RTL_MANY = 2048 };
 
 typedef uint64_t rtl_pair __attribute__((vector_size(16), aligned(8), may_alias));
 
@@ -49,17 +45,13 @@ static inline void rtl_move_up_to_8(uint64_t *to, const uint64_t *from, size_t n
     }
 }
 
-/* memmove of n numbers. In the middle it is beaten by a loop that knows nothing of bytes; of thousands, it does as well as any. */
+/* memmove of n numbers. */
 static inline void rtl_move_words(uint64_t *to, const uint64_t *from, size_t n)
 {
-    const size_t bytes = n * sizeof(*to);
-
-    if (n <= RTL_FEW)
-        rtl_move_up_to_8(to, from, n);
-    else if (n >= RTL_SOME && n <= RTL_MANY && (uintptr_t)to - (uintptr_t)from >= bytes)
-        rtl_lanes->move_down(to, from, n);
+    if (n > 8)
+        memmove(to, from, n * sizeof(*to));
     else
-        memmove(to, from, bytes);
+        rtl_move_up_to_8(to, from, n);
 }
 
 #endif

@@ -4,7 +4,6 @@
 #include "rtl/lanes.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 /* ---- scalar ---- */
 
@@ -24,11 +23,6 @@ static size_t count_steps_from(const uint64_t *p, const struct rtl_steps *steps,
 static size_t count_steps(const uint64_t *p, const struct rtl_steps *steps, size_t n)
 {
     return count_steps_from(p, steps, 0, n);
-}
-
-static void move_down(uint64_t *to, const uint64_t *from, size_t n)
-{
-    memmove(to, from, n * sizeof(*to));
 }
 
 static bool equal(const uint64_t *a, const uint64_t *b, size_t n)
@@ -74,7 +68,7 @@ static size_t count_breaks(const uint64_t *p, size_t n)
     return breaks;
 }
 
-static const struct rtl_lanes scalar = {"scalar", store_steps, count_steps, move_down, equal, all_bytes, count_nonzero, find_word, count_breaks};
+static const struct rtl_lanes scalar = {"scalar", store_steps, count_steps, equal, all_bytes, count_nonzero, find_word, count_breaks};
 
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #include <immintrin.h>
@@ -209,7 +203,7 @@ static AVX2 size_t count_breaks_avx2(const uint64_t *p, size_t n)
 }
 
 static const struct rtl_lanes avx2 = {
-    "AVX2", store_steps_avx2, count_steps_avx2, move_down, equal_avx2, all_bytes_avx2, count_nonzero_avx2, find_word_avx2, count_breaks_avx2};
+    "AVX2", store_steps_avx2, count_steps_avx2, equal_avx2, all_bytes_avx2, count_nonzero_avx2, find_word_avx2, count_breaks_avx2};
 
 /* ---- AVX-512: eight numbers, 64 bytes; what is left over goes to AVX2 ---- */
 
@@ -304,25 +298,6 @@ static AVX512 size_t count_steps_avx512(const uint64_t *p, const struct rtl_step
     return n;
 }
 
-/* What is loaded lies at or above all that has been stored before; the last eight, which overlap others, are loaded first of all. */
-static AVX512 void move_down_avx512(uint64_t *to, const uint64_t *from, size_t n)
-{
-    const __m512i last = load8(from + n - 8);
-    size_t i = 0;
-
-    for (; i + 32 <= n; i += 32) {
-        const __m512i a = load8(from + i), b = load8(from + i + 8), c = load8(from + i + 16), d = load8(from + i + 24);
-
-        _mm512_storeu_si512(to + i, a);
-        _mm512_storeu_si512(to + i + 8, b);
-        _mm512_storeu_si512(to + i + 16, c);
-        _mm512_storeu_si512(to + i + 24, d);
-    }
-    for (; i + 8 <= n; i += 8)
-        _mm512_storeu_si512(to + i, load8(from + i));
-    _mm512_storeu_si512(to + n - 8, last);
-}
-
 static AVX512 bool equal_avx512(const uint64_t *a, const uint64_t *b, size_t n)
 {
     __m512i differ = _mm512_setzero_si512();
@@ -396,7 +371,7 @@ static AVX512 size_t count_breaks_avx512(const uint64_t *p, size_t n)
 }
 
 static const struct rtl_lanes avx512 = {
-    "AVX-512", store_steps_avx512, count_steps_avx512, move_down_avx512, equal_avx512, all_bytes_avx512, count_nonzero_avx512, find_word_avx512,
+    "AVX-512", store_steps_avx512, count_steps_avx512, equal_avx512, all_bytes_avx512, count_nonzero_avx512, find_word_avx512,
     count_breaks_avx512};
 
 size_t rtl_lanes_available(const struct rtl_lanes *available[3])

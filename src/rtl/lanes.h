@@ -41,9 +41,6 @@ struct rtl_lanes {
     /* How many entries from the start are the progression's. */
     size_t (*count_steps)(const uint64_t *p, const struct rtl_steps *steps, size_t n);
 
-    /* memmove of at least eight words, to a place that is below `from` or does not overlap it. */
-    void (*move_down)(uint64_t *to, const uint64_t *from, size_t n);
-
     bool (*equal)(const uint64_t *a, const uint64_t *b, size_t n);
 
     /* (bytes[i] & mask) == value for all i? */
