@@ -7,8 +7,8 @@
  *     __try { A } __except (F) { B }       { frame; enter; if (mark == 0) { A leave } else { filter(F); B } }
  *     __try { A } __finally { B }          { frame; enter; if (mark == 0) { A leave; B } else { B resume } }
  *
- * Before a jump out of A stands `abandon`, and B where that is a __finally block. This header includes nothing: the source
- * that it is put in front of is preprocessed already, and has its own declarations of everything.
+ * Before a jump out of A stands `abandon`, and B where that is a __finally block. This header includes nothing, for it stands in
+ * front of sources that may say what the headers of the system are to declare.
  */
 #ifndef PINION_SEH_H
 #define PINION_SEH_H
@@ -22,6 +22,9 @@
 #else
 #define PINION_SEH_FUNCTION __attribute__((__optimize__("O0"), __noinline__))
 #endif
+
+/* Never defined: each function with __try is given what stands in front of this one, for the macro is gone by then. */
+PINION_SEH_FUNCTION void pinion_seh_pattern(void);
 
 #define PINION_SEH_API __attribute__((__visibility__("default")))
 

@@ -9,7 +9,7 @@
  *     source      a .c file among them
  *     object      what that gives, in the place of the source when there is something to link
  *
- * A source in which nothing is to be rewritten is compiled as it stands. What has been preprocessed is not to see its -D, -U and -include again.
+ * A source in which nothing is to be rewritten is compiled as it stands.
  */
 
 #include "cli/cli.h"
@@ -20,17 +20,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096 };
+enum { PATH_BYTES = 4096, INTERRUPTED = 130 };
 
 enum word_kind {
     WORD_FLAG,
-    WORD_SOURCE,                /* a .c file */
+    WORD_SOURCE,                /* a .c file, or a .i that was one */
     WORD_INPUT,                 /* any other */
     WORD_MACRO,                 /* for the preprocessor, and only for it */
     WORD_DEPENDENCY,            /* -MD and its kin */
     WORD_LINK,                  /* for the linker alone */
     WORD_OUTPUT,
-    WORD_STEP,                  /* -c, -S, -E: how far to go */
+    WORD_STEP,                  /* -c, -S, -fsyntax-only: how far to go */
 };
 
 struct command {
@@ -40,15 +40,18 @@ struct command {
 
 struct cc {
     const char     *compiler;
-    char          **words;      /* of the command line */
+    char          **sources;    /* the words of the command line */
+    char          **words;      /* the same, with an object for each source that was compiled */
     enum word_kind *kinds;
     size_t          nwords;
     const char     *output;     /* -o; NULL: not given */
-    const char     *step;       /* -c, -S, or NULL to link */
+    const char     *step;       /* NULL: to link */
     const char     *dependency_file, *dependency_target;
     bool            dependencies;
-    bool            has_sources, has_inputs;    /* .c files, others */
+    unsigned        nsources;
+    bool            has_inputs; /* other than sources */
     bool            sanitized;
+    bool            preprocesses;
     bool            whole;      /* nothing is to be rewritten: only preprocessing is asked for, or a language by name */
     bool            for_others; /* a shared object: it finds the routines in who loads it */
     char            work[PATH_BYTES], forwarders[PATH_BYTES + 32];
@@ -77,11 +80,21 @@ static bool begins(const char *word, const char *with)
     return strncmp(word, with, strlen(with)) == 0;
 }
 
+static bool ends(const char *word, const char *with)
+{
+    const size_t length = strlen(word), n = strlen(with);
+
+    return length > n && strcmp(word + length - n, with) == 0;
+}
+
+static bool is_preprocessed(const char *word)
+{
+    return ends(word, ".i");
+}
+
 static bool is_source(const char *word)
 {
-    const size_t length = strlen(word);
-
-    return length > 2 && strcmp(word + length - 2, ".c") == 0;
+    return ends(word, ".c") || is_preprocessed(word);
 }
 
 /* What a word with a value says to us. */
@@ -94,7 +107,7 @@ static void note_value(struct cc *cc, const char *name, const char *value)
     else if (strcmp(name, "-MT") == 0 || strcmp(name, "-MQ") == 0)
         cc->dependency_target = value;
     else if (strcmp(name, "-x") == 0)
-        cc->whole = true;
+        cc->whole |= strcmp(value, "c") != 0;
 }
 
 /* How many words the argument at `at` takes: 0 when it takes no value. */
@@ -123,12 +136,12 @@ static size_t read_valued(struct cc *cc, size_t at)
 
 static enum word_kind read_flag(struct cc *cc, const char *word)
 {
-    if (strcmp(word, "-c") == 0 || strcmp(word, "-S") == 0) {
+    if (strcmp(word, "-c") == 0 || strcmp(word, "-S") == 0 || strcmp(word, "-fsyntax-only") == 0) {
         cc->step = word;
         return WORD_STEP;
     }
     if (strcmp(word, "-E") == 0 || strcmp(word, "-M") == 0 || strcmp(word, "-MM") == 0)
-        cc->whole = true;
+        cc->whole = cc->preprocesses = true;
     cc->sanitized |= begins(word, "-fsanitize=");
     if (strcmp(word, "-shared") == 0 || strcmp(word, "-r") == 0) {
         cc->for_others = true;
@@ -153,7 +166,7 @@ static void read_words(struct cc *cc)
             cc->kinds[at] = read_flag(cc, word);
         else if (taken == 0)
             cc->kinds[at] = is_source(word) ? WORD_SOURCE : WORD_INPUT;
-        cc->has_sources |= cc->kinds[at] == WORD_SOURCE;
+        cc->nsources += cc->kinds[at] == WORD_SOURCE;
         cc->has_inputs |= cc->kinds[at] == WORD_INPUT;
         at += taken == 0 ? 1 : taken;
     }
@@ -195,10 +208,14 @@ static void add_words_of(struct command *command, const struct cc *cc, unsigned 
 }
 
 /* What every driver is compiled with, behind the caller's words: the last of two that contradict each other counts. */
-static void add_own(struct command *command, const struct cc *cc)
+static void add_own(struct command *command)
 {
     for (size_t i = 0; i < NDRIVER_FLAGS; i++)
         add(command, driver_flags[i]);
+}
+
+static void add_search(struct command *command, const struct cc *cc)
+{
     add_pair(command, "-I", cc->include);
     add_pair(command, "-I", cc->wdk);
     if (cc->forwards)
@@ -208,7 +225,7 @@ static void add_own(struct command *command, const struct cc *cc)
 /* Runs it and forgets it; the exit code. */
 static int finish(struct command *command)
 {
-    int code, error = host_run(command->words, &code);
+    int code = INTERRUPTED, error = host_interrupted() ? 0 : host_run(command->words, &code);
 
     if (error != 0)
         code = cli_complain(CLI_USAGE, "cannot run the compiler '%s': %s; PINION_CC names another", command->words[0], strerror(-error));
@@ -228,6 +245,7 @@ struct source {
     char        stem[256];              /* its file name without .c */
     char        preprocessed[PATH_BYTES + 320], rewritten[PATH_BYTES + 320], object[PATH_BYTES + 320];
     char        named[PATH_BYTES + 320];        /* where its dependencies go when the caller does not say */
+    char        target[PATH_BYTES + 320];       /* what they are the dependencies of, likewise */
     const char *dependencies;
     const char *output;                 /* what compiling it is to write */
 };
@@ -239,6 +257,39 @@ static void name_dependencies(struct source *source, const struct cc *cc)
 
     snprintf(source->named, sizeof(source->named), "%.*s.d", (int)length, source->output);
     source->dependencies = cc->dependency_file != NULL ? cc->dependency_file : source->named;
+    snprintf(source->target, sizeof(source->target), "%s.o", source->stem);
+    if (cc->step != NULL)
+        snprintf(source->target, sizeof(source->target), "%s", source->output);
+}
+
+static bool has_stem(const char *path, const char *stem)
+{
+    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+    const size_t length = strlen(stem);
+
+    return strncmp(name, stem, length) == 0 && is_source(name) && strlen(name) == length + 2;
+}
+
+/* How many sources of that name stand in front of it, in other directories. */
+static unsigned count_namesakes(const struct cc *cc, size_t which, const char *stem)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < which; i++)
+        n += cc->kinds[i] == WORD_SOURCE && has_stem(cc->sources[i], stem);
+    return n;
+}
+
+/* An object that is to be linked stands beside what is linked, as the compiler's do whose notes (.gcno, .dwo) are kept. */
+static void name_object_to_link(struct source *source, const struct cc *cc, size_t which)
+{
+    const unsigned namesakes = count_namesakes(cc, which, source->stem);
+    const char *output = cc->output == NULL ? "a" : cc->output;
+
+    if (namesakes == 0)
+        snprintf(source->object, sizeof(source->object), "%s-%s.o", output, source->stem);
+    else
+        snprintf(source->object, sizeof(source->object), "%s-%s-%u.o", output, source->stem, namesakes);
 }
 
 static void name_files(struct source *source, const struct cc *cc, size_t number)
@@ -247,9 +298,11 @@ static void name_files(struct source *source, const struct cc *cc, size_t number
 
     snprintf(source->stem, sizeof(source->stem), "%.*s", (int)(strlen(name) - 2), name);
     snprintf(source->preprocessed, sizeof(source->preprocessed), "%s/%zu.i", cc->work, number);
-    snprintf(source->rewritten, sizeof(source->rewritten), "%s/%zu.c", cc->work, number);
+    if (is_preprocessed(source->path))
+        snprintf(source->preprocessed, sizeof(source->preprocessed), "%s", source->path);
+    snprintf(source->rewritten, sizeof(source->rewritten), "%s/%zu-rewritten.i", cc->work, number);
     if (cc->step == NULL)
-        snprintf(source->object, sizeof(source->object), "%s/%zu.o", cc->work, number);
+        name_object_to_link(source, cc, number);
     else
         snprintf(source->object, sizeof(source->object), "%s.%s", source->stem, cc->step[1] == 'S' ? "s" : "o");
     source->output = cc->step != NULL && cc->output != NULL ? cc->output : source->object;
@@ -264,12 +317,15 @@ static int preprocess(const struct cc *cc, const struct source *source)
     if (!begin(&command, cc))
         return no_memory();
     add_words_of(&command, cc, 1u << WORD_FLAG | 1u << WORD_MACRO | 1u << WORD_DEPENDENCY);
-    add_own(&command, cc);
+    add_own(&command);
+    add_search(&command, cc);
     if (cc->dependencies && cc->dependency_file == NULL)
         add_pair(&command, "-MF", source->dependencies);
     if (cc->dependencies && cc->dependency_target == NULL)
-        add_pair(&command, "-MT", source->output);
-    add_pair(&command, "-E", source->path);
+        add_pair(&command, "-MT", source->target);
+    add_pair(&command, "-include", cc->seh);
+    add_pair(&command, "-g0", "-E");            /* with -g3 it would print macros, too */
+    add(&command, source->path);
     add_pair(&command, "-o", source->preprocessed);
     return finish(&command);
 }
@@ -298,18 +354,18 @@ static void forget_forwarders(const struct cc *cc, const struct source *source)
  */
 static int compile(const struct cc *cc, const struct source *source, enum seh_outcome outcome)
 {
-    const bool rewritten = outcome == SEH_REWRITTEN;
+    const bool preprocessed = outcome == SEH_REWRITTEN || is_preprocessed(source->path);
     struct command command;
 
     if (!begin(&command, cc))
         return no_memory();
-    add_words_of(&command, cc, 1u << WORD_FLAG | (rewritten ? 0 : 1u << WORD_MACRO));
-    if (rewritten)
-        add_pair(&command, "-include", cc->seh);
-    if (rewritten && cc->sanitized)
+    add_words_of(&command, cc, 1u << WORD_FLAG | (preprocessed ? 0 : 1u << WORD_MACRO));
+    if (preprocessed && cc->sanitized)
         add(&command, "-Wno-return-type");
-    add_own(&command, cc);
-    add_pair(&command, cc->step == NULL ? "-c" : cc->step, rewritten ? source->rewritten : source->path);
+    add_own(&command);
+    if (!preprocessed)
+        add_search(&command, cc);
+    add_pair(&command, cc->step == NULL ? "-c" : cc->step, outcome == SEH_REWRITTEN ? source->rewritten : source->path);
     add_pair(&command, "-o", source->output);
     return finish(&command);
 }
@@ -363,6 +419,13 @@ static bool prepare_includes(struct cc *cc, const char *path)
     return good;
 }
 
+static int preprocess_as_windows(struct cc *cc, const struct source *source)
+{
+    if (!prepare_includes(cc, source->path))
+        return cli_complain(CLI_USAGE, "cannot look through the #include lines of '%s': no memory, or '%s' is full", source->path, cc->work);
+    return preprocess(cc, source);
+}
+
 static int make_object(struct cc *cc, size_t which, char **object)
 {
     struct source source = {.path = cc->words[which]};
@@ -370,9 +433,7 @@ static int make_object(struct cc *cc, size_t which, char **object)
     int code;
 
     name_files(&source, cc, which);
-    if (!prepare_includes(cc, source.path))
-        return cli_complain(CLI_USAGE, "cannot look through the #include lines of '%s': no memory, or '%s' is full", source.path, cc->work);
-    code = preprocess(cc, &source);
+    code = is_preprocessed(source.path) ? 0 : preprocess_as_windows(cc, &source);
     if (code != 0)
         return code;
     outcome = rewrite(&source);
@@ -394,7 +455,10 @@ static int pass_on(const struct cc *cc)
     if (!begin(&command, cc))
         return no_memory();
     add_words_of(&command, cc, ~0u);
-    add_own(&command, cc);
+    if (cc->preprocesses)
+        add_pair(&command, "-include", cc->seh);
+    add_own(&command);
+    add_search(&command, cc);
     return finish(&command);
 }
 
@@ -406,7 +470,7 @@ static int link_objects(const struct cc *cc)
     if (!begin(&command, cc))
         return no_memory();
     add_words_of(&command, cc, ~(1u << WORD_MACRO | 1u << WORD_DEPENDENCY));
-    add_own(&command, cc);
+    add_own(&command);
     if (!cc->for_others) {
         add_pair(&command, cc->library, cc->rpath);
         add(&command, "-lpinion");
@@ -443,22 +507,25 @@ static int make_objects(struct cc *cc)
     return code;
 }
 
-static void free_objects(const struct cc *cc, char **words)
+static void forget_objects(const struct cc *cc)
 {
-    for (size_t i = 0; i < cc->nwords; i++)
-        if (cc->words[i] != words[i])
-            free(cc->words[i]);
+    for (size_t i = 0; i < cc->nwords; i++) {
+        if (cc->words[i] == cc->sources[i])
+            continue;
+        if (cc->step == NULL)
+            remove(cc->words[i]);
+        free(cc->words[i]);
+    }
 }
 
 static int work_on_sources(struct cc *cc)
 {
-    char **const words = cc->words;
     int code, error;
 
-    cc->words = malloc(cc->nwords * sizeof(words[0]));
+    cc->words = malloc(cc->nwords * sizeof(cc->words[0]));
     if (cc->words == NULL)
         return no_memory();
-    memcpy(cc->words, words, cc->nwords * sizeof(words[0]));
+    memcpy(cc->words, cc->sources, cc->nwords * sizeof(cc->words[0]));
     error = host_directory_create(cc->work, sizeof(cc->work));
     if (error != 0) {
         free(cc->words);
@@ -472,7 +539,7 @@ static int work_on_sources(struct cc *cc)
     else if (code == 0 && cc->has_inputs)
         code = pass_on(cc);
     host_directory_remove(cc->work);
-    free_objects(cc, words);
+    forget_objects(cc);
     free(cc->words);
     return code;
 }
@@ -514,13 +581,13 @@ void cc_help(void)
          "\n"
          "It adds the headers and the flags that pkg-config --cflags pinion tells, and turns what only Microsoft's compiler knows\n"
          "into what gcc and clang understand: __try, __except, __finally and __leave, literals like 10ui64, #include lines in\n"
-         "another case or with backslashes. A function with __try is not optimised. Sources in C++ are compiled as they are.\n"
-         "PINION_CC names the compiler; without it that is cc.");
+         "another case or with backslashes. A function with __try is neither optimised nor inline. Sources in C++, from stdin\n"
+         "or named in a response file are compiled as they are. PINION_CC names the compiler; without it that is cc.");
 }
 
 int cc_main(int argc, char **argv)
 {
-    struct cc cc = {.compiler = getenv("PINION_CC"), .words = argv + 1, .nwords = (size_t)argc - 1};
+    struct cc cc = {.compiler = getenv("PINION_CC"), .sources = argv + 1, .words = argv + 1, .nwords = (size_t)argc - 1};
     int code;
 
     if (argc < 2)
@@ -535,9 +602,12 @@ int cc_main(int argc, char **argv)
     for (size_t i = 0; i < NDRIVER_FLAGS; i++)
         read_flag(&cc, driver_flags[i]);
     read_words(&cc);
-    if (!cc.has_sources && !cc.has_inputs)
+    host_interrupts_catch();
+    if (cc.step != NULL && cc.output != NULL && cc.nsources > 1)
+        code = cli_complain(CLI_USAGE, "-o names one file, and with %s there would be %u: leave it out", cc.step, cc.nsources);
+    else if (cc.nsources == 0 && !cc.has_inputs)
         code = ask_compiler(&cc);
-    else if (cc.whole || (cc.step != NULL && !cc.has_sources))
+    else if (cc.whole || (cc.step != NULL && cc.nsources == 0))
         code = pass_on(&cc);
     else
         code = work_on_sources(&cc);

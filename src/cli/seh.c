@@ -39,12 +39,15 @@ struct scope {
     size_t          body;               /* TRY_...: the body's first token */
     size_t          finally;            /* TRY_FINALLY: the block's */
     bool            left;               /* TRY_...: there is a __leave */
+    bool            jumps;              /* TRY_...: the last statement is a jump, and the body's end is never reached */
 };
 
 struct rewriter {
     const struct tokens *tokens;
     FILE    *out;
     unsigned nframes, nvalues;          /* names are numbered */
+    size_t   last;                      /* the last statement of the block that was written last */
+    size_t   pattern, pattern_end;      /* the attributes of a function with __try; none: the header was not in front */
     bool     returns_nothing;           /* the function is void */
     bool     wrong;
 };
@@ -154,7 +157,7 @@ static const char *standard_suffix(const struct token *token, size_t *digits)
 {
     static const struct {
         const char *suffix, *standard;
-    } suffixes[] = {{"ui64", "ull"}, {"i64", "ll"}, {"ui32", "u"}, {"i32", ""}};
+    } suffixes[] = {{"ui64", "ull"}, {"i64", "ll"}, {"ui32", "u"}, {"i32", ""}, {"ui16", "u"}, {"i16", ""}, {"ui8", "u"}, {"i8", ""}};
 
     for (size_t i = 0; token->kind == TOKEN_NUMBER && i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
         const size_t length = strlen(suffixes[i].suffix);
@@ -363,12 +366,17 @@ static void open_frame(struct rewriter *rewriter, size_t at, unsigned frame)
     write_text(rewriter, " if (pinion_seh_mark(&pinion_seh_%u, 0) == 0) {", frame);
 }
 
+/* What would never be reached is not written: compilers would find ways to there, and warn of what lies behind. */
 static void write_body(struct rewriter *rewriter, struct scope *scope)
 {
+    static const char *const jumps[] = {"return", "goto", "break", "continue", NULL};
+
     write_block(rewriter, scope->body, scope);
+    scope->jumps = !scope->left && is_one_of(rewriter, rewriter->last, jumps);
     if (scope->left)
         write_text(rewriter, " pinion_leave_%u: ;", scope->frame);
-    write_text(rewriter, " pinion_seh_leave(&pinion_seh_%u);", scope->frame);
+    if (!scope->jumps)
+        write_text(rewriter, " pinion_seh_leave(&pinion_seh_%u);", scope->frame);
 }
 
 static size_t write_try_finally(struct rewriter *rewriter, size_t at, struct scope *scope)
@@ -379,7 +387,8 @@ static size_t write_try_finally(struct rewriter *rewriter, size_t at, struct sco
     open_frame(rewriter, at, frame);
     write_body(rewriter, scope);
     write_before(rewriter, scope->finally - 1);
-    write_finally(rewriter, scope);
+    if (!scope->jumps)
+        write_finally(rewriter, scope);
     write_text(rewriter, " } else {");
     move_to(rewriter, scope->finally);
     write_finally(rewriter, scope);
@@ -499,9 +508,13 @@ static void declare_labels(struct rewriter *rewriter, size_t block)
 static size_t write_rest_of_block(struct rewriter *rewriter, size_t at, struct scope *scope)
 {
     const size_t end = token_at(rewriter, at)->match;
+    size_t last = end;
 
-    for (at++; at < end && !rewriter->wrong;)
+    for (at++; at < end && !rewriter->wrong;) {
+        last = at;
         at = write_statement(rewriter, at, scope);
+    }
+    rewriter->last = last;
     return write_token(rewriter, end);
 }
 
@@ -545,15 +558,123 @@ static bool returns_nothing(const struct rewriter *rewriter, size_t first, size_
     return found;
 }
 
-static size_t write_function(struct rewriter *rewriter, size_t first, size_t body)
+/* How a function is declared, by the words in front of its name. */
+struct head {
+    bool   is_inline, has_linkage;      /* static or extern */
+    size_t name;
+};
+
+/* The end of an attribute that forces the function to be inlined; `at` where there is none. */
+static size_t skip_inline(const struct rewriter *rewriter, size_t at)
+{
+    static const char *const words[] = {"inline", "__inline", "__inline__", NULL};
+
+    if (is_one_of(rewriter, at, words))
+        return at + 1;
+    if (is(rewriter, at, "__attribute__") && is(rewriter, at + 2, "(") && is(rewriter, at + 3, "always_inline") && is(rewriter, at + 4, ")"))
+        return behind(rewriter, at + 1);
+    return at;
+}
+
+static struct head read_head(const struct rewriter *rewriter, size_t first, size_t body)
+{
+    static const char *const linkage[] = {"static", "extern", NULL};
+    struct head head = {.name = first};
+
+    for (size_t i = first; i < body && !(is(rewriter, i, "(") && head.name > first); i = behind(rewriter, i)) {
+        head.is_inline |= skip_inline(rewriter, i) != i;
+        head.has_linkage |= is_one_of(rewriter, i, linkage);
+        if (is(rewriter, i, "__attribute__") || is(rewriter, i, "__declspec"))
+            i++;
+        else if (token_at(rewriter, i)->kind == TOKEN_WORD && is(rewriter, i + 1, "("))
+            head.name = i;
+    }
+    return head;
+}
+
+/* Declared before, outside of all blocks. */
+static bool is_declared(const struct rewriter *rewriter, size_t first, size_t name)
+{
+    const struct token *wanted = token_at(rewriter, name);
+
+    for (size_t i = 0; i < first; i = behind(rewriter, i))
+        if (token_at(rewriter, i)->text_bytes == wanted->text_bytes && memcmp(token_at(rewriter, i)->text, wanted->text, wanted->text_bytes) == 0)
+            return true;
+    return false;
+}
+
+/*
+ * An inline function that is not static has a definition of its own for Microsoft's compiler, in each source that has it; here it would have
+ * none. It becomes static, or, where it was declared otherwise before, the one that other sources mean.
+ */
+static const char *linkage_to_add(const struct rewriter *rewriter, size_t first, const struct head *head)
+{
+    if (!head->is_inline || head->has_linkage)
+        return "";
+    return is_declared(rewriter, first, head->name) ? "extern " : "static ";
+}
+
+static void write_pattern(struct rewriter *rewriter)
+{
+    for (size_t i = rewriter->pattern; i < rewriter->pattern_end; i++)
+        write_text(rewriter, "%.*s ", (int)token_at(rewriter, i)->text_bytes, token_at(rewriter, i)->text);
+}
+
+/* A function with __try is no longer inline: its locals would be its caller's, and that keeps them in registers. */
+static size_t write_head(struct rewriter *rewriter, size_t first, size_t body, const struct head *head, bool tries)
 {
     write_before(rewriter, first);
-    write_text(rewriter, "PINION_SEH_FUNCTION ");
-    fwrite(token_at(rewriter, first)->text, 1, token_at(rewriter, first)->text_bytes, rewriter->out);
-    for (size_t i = first + 1; i < body; i++)
-        write_token(rewriter, i);
+    write_text(rewriter, "%s", linkage_to_add(rewriter, first, head));
+    if (tries)
+        write_pattern(rewriter);
+    if (tries && head->is_inline)
+        write_text(rewriter, "__attribute__((__unused__)) ");
+    for (size_t i = first; i < body;) {
+        const size_t next = tries ? skip_inline(rewriter, i) : i;
+
+        if (next != i) {
+            i = next;
+            continue;
+        }
+        if (i == first)
+            write_text(rewriter, "%.*s", (int)token_at(rewriter, i)->text_bytes, token_at(rewriter, i)->text);
+        else
+            write_token(rewriter, i);
+        i++;
+    }
+    return body;
+}
+
+static size_t write_function(struct rewriter *rewriter, size_t first, size_t body)
+{
+    const struct head head = read_head(rewriter, first, body);
+    const bool tries = has_try(rewriter, body, behind(rewriter, body));
+
+    if (tries && rewriter->pattern == rewriter->pattern_end)
+        complain(rewriter, first, "preprocessed without pinion cc: a function with __try cannot be compiled");
+    write_head(rewriter, first, body, &head, tries);
     rewriter->returns_nothing = returns_nothing(rewriter, first, body);
-    return write_block(rewriter, body, NULL);
+    return tries ? write_block(rewriter, body, NULL) : body;
+}
+
+static bool is_function(const struct rewriter *rewriter, size_t body)
+{
+    return is(rewriter, body, "{") && body > 0 && is(rewriter, body - 1, ")");
+}
+
+/* With __try, or inline without a definition. */
+static bool is_to_rewrite(const struct rewriter *rewriter, size_t first, size_t body)
+{
+    struct head head;
+
+    if (!is(rewriter, body, "{"))
+        return false;
+    if (has_try(rewriter, body, behind(rewriter, body)))
+        return true;
+    if (!is_function(rewriter, body))
+        return false;
+    head = read_head(rewriter, first, body);
+    return *linkage_to_add(rewriter, first, &head) != '\0';
 }
 
 static bool has_suffix(const struct rewriter *rewriter)
@@ -573,39 +694,80 @@ static size_t copy(struct rewriter *rewriter, size_t from, size_t to)
     return to;
 }
 
-/* A declaration begins behind the semicolon or the body that ends the one before it. */
-static void write_source(struct rewriter *rewriter)
+/*
+ * Go through the functions, and write the source anew where one is to be rewritten; with no output only look for one. A declaration begins
+ * behind the semicolon or the body that ends the one before it.
+ */
+static bool go_through(struct rewriter *rewriter)
 {
     size_t first = 0, written = 0, at = 0;
+    bool found = false;
 
     while (at < rewriter->tokens->n && !rewriter->wrong) {
         const size_t next = behind(rewriter, at);
 
-        if (is(rewriter, at, "{") && has_try(rewriter, at, next)) {
+        if (is_to_rewrite(rewriter, first, at)) {
+            found = true;
+            if (rewriter->out == NULL)
+                return true;
             copy(rewriter, written, first);
             written = write_function(rewriter, first, at);
         }
-        if (is(rewriter, at, ";") || (is(rewriter, at, "{") && at > 0 && is(rewriter, at - 1, ")")))
+        if (is(rewriter, at, ";") || is_function(rewriter, at))
             first = next;
         at = next;
     }
-    copy(rewriter, written, rewriter->tokens->n);
-    fputs(rewriter->tokens->end, rewriter->out);
+    if (rewriter->out != NULL) {
+        copy(rewriter, written, rewriter->tokens->n);
+        fputs(rewriter->tokens->end, rewriter->out);
+    }
+    return found;
+}
+
+/* What pinion/seh.h gives its pattern, which is declared as `... void pinion_seh_pattern(void);`. */
+static void find_pattern(struct rewriter *rewriter)
+{
+    size_t first = 0;
+
+    for (size_t i = 0; i < rewriter->tokens->n; i = behind(rewriter, i)) {
+        if (is(rewriter, i, ";"))
+            first = i + 1;
+        if (!is(rewriter, i, "pinion_seh_pattern"))
+            continue;
+        rewriter->pattern = first;
+        rewriter->pattern_end = i - 1;
+        return;
+    }
+}
+
+/* All of them stand in functions, unless a bracket is missing somewhere. */
+static void check_all_written(struct rewriter *rewriter)
+{
+    size_t at = 0;
+
+    while (at < rewriter->tokens->n && !is_try(rewriter, at))
+        at++;
+    if (at < rewriter->tokens->n && rewriter->nframes == 0)
+        complain(rewriter, at, "a __try in no function: is a bracket left open?");
 }
 
 enum seh_outcome seh_rewrite(const char *source, FILE *out)
 {
     struct tokens tokens;
-    struct rewriter rewriter = {.tokens = &tokens, .out = out};
+    struct rewriter rewriter = {.tokens = &tokens};
     bool found;
 
     if (!tokens_read(&tokens, source)) {
         fputs("pinion cc: there is not enough memory for this source\n", stderr);
         return SEH_WRONG;
     }
-    found = has_try(&rewriter, 0, tokens.n) || has_suffix(&rewriter);
-    if (found)
-        write_source(&rewriter);
+    find_pattern(&rewriter);
+    found = go_through(&rewriter) || has_try(&rewriter, 0, tokens.n) || has_suffix(&rewriter);
+    rewriter.out = out;
+    if (found) {
+        go_through(&rewriter);
+        check_all_written(&rewriter);
+    }
     tokens_free(&tokens);
     if (!found)
         return SEH_NONE;

@@ -19,7 +19,7 @@ struct host_scratch {
 int  host_scratch_create(struct host_scratch *scratch, const struct host_file *from, const char *directory);
 void host_scratch_destroy(struct host_scratch *scratch);
 
-/* From now on the first SIGINT or SIGTERM only makes host_interrupted() true; the second ends the process. */
+/* From now on the first SIGINT, SIGTERM or SIGHUP only makes host_interrupted() true; the second ends the process. */
 void host_interrupts_catch(void);
 bool host_interrupted(void);
 
