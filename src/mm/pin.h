@@ -114,12 +114,12 @@ static inline bool unpin_range(uintptr_t va, const PFN_NUMBER *pfns, size_t npag
 }
 
 /*
- * Where pages of the current process lie side by side in the RAM window: this thread has locked them as one range, and they still have
- * those numbers. NULL: mm_locked_run, or a look at each page, will find out.
+ * Where pages of the current process lie side by side in the RAM window: one lock holds them, mostly this thread's of just these, and they
+ * still have those numbers. NULL: a look at each page will find out.
  */
 static inline void *pin_find_run(uintptr_t va, const PFN_NUMBER *pfns, size_t npages)
 {
-    const struct machine *machine = &ke_the_machine;
+    struct machine *machine = &ke_the_machine;
     const struct mm_claim_row *row = mm_claim_own.row;
     const struct mm_space *space;
     const struct mm_zone *zone;
@@ -130,10 +130,11 @@ static inline void *pin_find_run(uintptr_t va, const PFN_NUMBER *pfns, size_t np
         return NULL;
     space = mm_current_process(machine)->space;
     page = (va - space->base) >> SPAN_PAGE_SHIFT;
-    if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page))
+    if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page) || pfns[npages - 1] != space->pfns[page + npages - 1])
         return NULL;
     word = claim_word(space, (uint32_t)page, npages);
-    if (claim_at_hand() != word && rtl_find_word(row->claims, row->nused, word) == row->nused)
+    if (claim_at_hand() != word && rtl_find_word(row->claims, row->nused, word) == row->nused
+        && mm_claim_covering(machine, space, (uint32_t)page, npages, &word) == NULL)
         return NULL;
     if (UNLIKELY(space->runs[page] < npages) || UNLIKELY(!pin_are_numbers(machine, space, (uint32_t)page, npages, pfns)))
         return NULL;
