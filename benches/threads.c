@@ -259,11 +259,15 @@ int main(int argc, char **argv)
         {"15", "one buffer: system address", "one thread", SHARED_LIMIT, 0, map_and_unmap, map_and_unmap, works, &first, &same},
         {"15", "one buffer: list + put", "one thread", SHARED_LIMIT, 0, get_and_put_list, get_and_put_list, works, &first, &same},
     };
+    int code;
 
     start_other();
     pinion_boot(OPTIONS);
     prepare(&first, NULL);
     prepare(&second, NULL);
     prepare(&same, &first);
-    return bench_run(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+    code = bench_run(argc, argv, cases, sizeof(cases) / sizeof(cases[0]));
+    ExFreePool(first.pool);                     /* LeakSanitizer does not see what only a machine's memory points to */
+    ExFreePool(second.pool);
+    return code;
 }
