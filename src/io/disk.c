@@ -130,10 +130,26 @@ static bool grow(struct transfer *transfer)
     return true;
 }
 
+/* Pages whose numbers are far apart may lie side by side here. */
+static bool extend_last(struct host_io *io, const uint8_t *va, size_t bytes)
+{
+    struct iovec *last;
+
+    if (io->nsegments == 0)
+        return false;
+    last = &io->segments[io->nsegments - 1];
+    if ((const uint8_t *)last->iov_base + last->iov_len != va)
+        return false;
+    last->iov_len += bytes;
+    return true;
+}
+
 static bool add_segment(struct transfer *transfer, uint8_t *va, size_t bytes)
 {
     struct host_io *io = &transfer->io;
 
+    if (extend_last(io, va, bytes))
+        return true;
     if (io->nsegments == transfer->room && !grow(transfer))
         return false;
     io->segments[io->nsegments++] = (struct iovec){va, bytes};
