@@ -3,7 +3,7 @@
  * `pinion cc`: the C compiler as drivers need it.
  *
  * Each source has its #include lines looked through (includes.c), is preprocessed, has what only Microsoft's compiler knows rewritten
- * (seh.c), and is compiled.
+ * (functions.c, seh.c), and is compiled.
  *
  *     words       the arguments, each with what it is; one that takes a value has it behind it
  *     source      a .c file among them
@@ -14,7 +14,7 @@
 
 #include "cli/cli.h"
 #include "cli/includes.h"
-#include "cli/seh.h"
+#include "cli/rewrite.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -352,9 +352,9 @@ static void forget_forwarders(const struct cc *cc, const struct source *source)
  * What it was preprocessed with is done; the compiler's markers and ours keep its lines. With a sanitizer gcc ends the life of each
  * local in a cleanup of its own, and takes the end of a block that returns for reachable.
  */
-static int compile(const struct cc *cc, const struct source *source, enum seh_outcome outcome)
+static int compile(const struct cc *cc, const struct source *source, enum rewritten outcome)
 {
-    const bool preprocessed = outcome == SEH_REWRITTEN || is_preprocessed(source->path);
+    const bool preprocessed = outcome == REWRITTEN || is_preprocessed(source->path);
     struct command command;
 
     if (!begin(&command, cc))
@@ -365,25 +365,25 @@ static int compile(const struct cc *cc, const struct source *source, enum seh_ou
     add_own(&command);
     if (!preprocessed)
         add_search(&command, cc);
-    add_pair(&command, cc->step == NULL ? "-c" : cc->step, outcome == SEH_REWRITTEN ? source->rewritten : source->path);
+    add_pair(&command, cc->step == NULL ? "-c" : cc->step, outcome == REWRITTEN ? source->rewritten : source->path);
     add_pair(&command, "-o", source->output);
     return finish(&command);
 }
 
-static enum seh_outcome rewrite(const struct source *source)
+static enum rewritten rewrite(const struct source *source)
 {
     char *text = host_file_text(source->preprocessed);
     FILE *out = fopen(source->rewritten, "w");
-    enum seh_outcome outcome = SEH_WRONG;
+    enum rewritten outcome = REWRITTEN_WRONGLY;
 
     if (text == NULL || out == NULL)
         cli_complain(0, "cannot work on '%s': %s", source->preprocessed, strerror(errno));
     else
-        outcome = seh_rewrite(text, out);
+        outcome = rewrite_source(text, out);
     free(text);
     if (out != NULL && fclose(out) != 0) {
         cli_complain(0, "cannot write '%s': %s", source->rewritten, strerror(errno));
-        outcome = SEH_WRONG;
+        outcome = REWRITTEN_WRONGLY;
     }
     return outcome;
 }
@@ -429,7 +429,7 @@ static int preprocess_as_windows(struct cc *cc, const struct source *source)
 static int make_object(struct cc *cc, size_t which, char **object)
 {
     struct source source = {.path = cc->words[which]};
-    enum seh_outcome outcome;
+    enum rewritten outcome;
     int code;
 
     name_files(&source, cc, which);
@@ -437,7 +437,7 @@ static int make_object(struct cc *cc, size_t which, char **object)
     if (code != 0)
         return code;
     outcome = rewrite(&source);
-    if (outcome == SEH_WRONG)
+    if (outcome == REWRITTEN_WRONGLY)
         return CLI_WRONG;
     code = compile(cc, &source, outcome);
     forget_forwarders(cc, &source);

@@ -13,7 +13,7 @@
  * Files, top to bottom: main.c and options.c (the command line), systematic.c (sessions that each make one call fail), session.c (one
  * session), run.c (set-up and tear-down), driver.c (the shared object), load.c (requests), check.c (what came back);
  * verdict.c, report.c and progress.c (what the user sees), finding.c, sarif.c and junit.c (what other programs see). Beside the runs:
- * explain.c tells the verifier's rules; cc.c is the compiler's front; includes.c, seh.c and tokens.c make sources fit for it.
+ * explain.c tells the verifier's rules; cc.c is the compiler's front; includes.c, functions.c, seh.c, rewriter.c and tokens.c make sources fit for it.
  */
 #ifndef PINION_CLI_H
 #define PINION_CLI_H
