@@ -3,6 +3,8 @@
 
 #include "host/dwarf_impl.h"
 
+#include <unistd.h>
+
 static char *debuginfo_path;
 
 static const Dwfl_Callbacks callbacks = {
@@ -60,6 +62,66 @@ void host_dwarf_place(Dwfl *dwfl, uintptr_t pc, struct host_place *place)
     if (place->file == NULL)
         place->file = line_by_units(module, pc, &number);
     place->line = (unsigned)number;
+}
+
+/* ---- this thread, from given registers ---- */
+
+struct unwinding {
+    const struct host_registers *registers;
+    host_read_word_fn           *read;
+    uintptr_t                   *pcs;
+    size_t                       n, max;
+};
+
+static pid_t next_thread(Dwfl *dwfl, void *context, void **thread)
+{
+    const bool first = *thread == NULL;
+
+    *thread = context;
+    return first ? dwfl_pid(dwfl) : 0;
+}
+
+static bool read_word(Dwfl *dwfl, Dwarf_Addr va, Dwarf_Word *word, void *context)
+{
+    (void)dwfl;
+    return ((const struct unwinding *)context)->read((uintptr_t)va, word);
+}
+
+static bool give_registers(Dwfl_Thread *thread, void *context)
+{
+    const struct host_registers *registers = ((const struct unwinding *)context)->registers;
+
+    dwfl_thread_state_register_pc(thread, registers->pc);
+    return dwfl_thread_state_registers(thread, 0, registers->nnumbered, registers->numbered);
+}
+
+static int take_caller(Dwfl_Frame *frame, void *context)
+{
+    struct unwinding *unwinding = context;
+    bool is_innermost;
+    Dwarf_Addr pc;
+
+    if (unwinding->n == unwinding->max || !dwfl_frame_pc(frame, &pc, &is_innermost))
+        return DWARF_CB_ABORT;
+    if (pc != unwinding->registers->pc || unwinding->n > 0)
+        unwinding->pcs[unwinding->n++] = (uintptr_t)pc;
+    return DWARF_CB_OK;
+}
+
+size_t host_dwarf_unwind(const struct host_registers *registers, host_read_word_fn *read, uintptr_t *pcs, size_t max)
+{
+    static const Dwfl_Thread_Callbacks thread = {
+        .next_thread = next_thread, .memory_read = read_word, .set_initial_registers = give_registers};
+    struct unwinding unwinding = {.registers = registers, .read = read, .pcs = pcs, .max = max};
+    const pid_t self = getpid();
+    Dwfl *dwfl = host_dwarf_open(self);
+
+    if (dwfl == NULL)
+        return 0;
+    if (dwfl_attach_state(dwfl, NULL, self, &thread, &unwinding))
+        (void)dwfl_getthread_frames(dwfl, self, take_caller, &unwinding);
+    dwfl_end(dwfl);
+    return unwinding.n;
 }
 
 /* ---- another process ---- */

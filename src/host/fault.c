@@ -51,6 +51,20 @@ static void describe(struct host_fault *fault, const siginfo_t *info, const ucon
     fault->access = error & ERROR_FETCH ? HOST_EXEC : error & ERROR_WRITE ? HOST_WRITE : HOST_READ;
 }
 
+static void read_registers(struct host_registers *registers, const ucontext_t *context)
+{
+    static const int numbered[] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
+                                   REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
+    const greg_t *all = context->uc_mcontext.gregs;
+
+    registers->pc = (uintptr_t)all[REG_RIP];
+    registers->sp = (uintptr_t)all[REG_RSP];
+    registers->frame = (uintptr_t)all[REG_RBP];
+    registers->nnumbered = sizeof(numbered) / sizeof(numbered[0]);
+    for (unsigned i = 0; i < registers->nnumbered; i++)
+        registers->numbered[i] = (uint64_t)all[numbered[i]];
+}
+
 #elif defined(__aarch64__)
 
 static void describe(struct host_fault *fault, const siginfo_t *info, const ucontext_t *context)
@@ -59,6 +73,18 @@ static void describe(struct host_fault *fault, const siginfo_t *info, const ucon
     fault->ip = (uintptr_t)context->uc_mcontext.pc;
     fault->frame = (uintptr_t)context->uc_mcontext.regs[29];
     fault->access = fault->va == fault->ip ? HOST_EXEC : HOST_READ;
+}
+
+/* x0 to x30, then the stack pointer. */
+static void read_registers(struct host_registers *registers, const ucontext_t *context)
+{
+    registers->pc = (uintptr_t)context->uc_mcontext.pc;
+    registers->sp = (uintptr_t)context->uc_mcontext.sp;
+    registers->frame = (uintptr_t)context->uc_mcontext.regs[29];
+    registers->nnumbered = HOST_REGISTERS;
+    for (unsigned i = 0; i < HOST_REGISTERS - 1; i++)
+        registers->numbered[i] = context->uc_mcontext.regs[i];
+    registers->numbered[HOST_REGISTERS - 1] = context->uc_mcontext.sp;
 }
 
 #else
@@ -78,24 +104,27 @@ static void chain(int signal, siginfo_t *info, void *context)
         sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
 
-static _Thread_local uintptr_t fault_ip;
+static _Thread_local struct host_registers fault_registers;
 
-uintptr_t host_fault_ip(void)
+const struct host_registers *host_fault_registers(void)
 {
-    return fault_ip;
+    return &fault_registers;
 }
 
+/* A fault inside the handler of another, which goes on after it, leaves that one's registers as they were. */
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
     const int saved_errno = errno;
+    const struct host_registers outer = fault_registers;
     struct host_fault fault;
 
     if (BLOCKS_AROUND_HANDLERS)
         unblock_faults();
     describe(&fault, info, context);
-    fault_ip = fault.ip;
+    read_registers(&fault_registers, context);
     if (info->si_code <= 0 || owner(&fault) == HOST_FAULT_CHAIN)
         chain(signal, info, context);
+    fault_registers = outer;
     errno = saved_errno;
 }
 

@@ -152,8 +152,17 @@ size_t host_stack_walk(uintptr_t ip, uintptr_t frame, uintptr_t *pcs, size_t max
  */
 size_t host_stack_of_caller(uintptr_t *pcs, size_t max);
 
-/* The instruction of this thread's latest fault. */
-uintptr_t host_fault_ip(void);
+/* A thread's registers at a fault, those that calls go by. Numbered as DWARF numbers them. */
+enum { HOST_REGISTERS = 32 };
+
+struct host_registers {
+    uintptr_t pc, sp, frame;
+    uint64_t  numbered[HOST_REGISTERS];
+    unsigned  nnumbered;
+};
+
+/* Those of the fault that this thread is handling; of its latest one, where none is being handled. */
+const struct host_registers *host_fault_registers(void);
 
 /* What is known of a return address. NULL and 0: nothing. The texts last until the host_symbols_end of whoever asks. */
 struct host_place {

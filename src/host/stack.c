@@ -6,6 +6,9 @@
  *
  * A frame outside the thread's stack, or not above the one before it, ends the walk: code built without frame
  * pointers shortens a stack and never breaks it.
+ *
+ * That walk is for every event. At a fault, where time does not matter, the innermost frames come from unwind information: a
+ * routine of the C library that was given a bad address has no frame of its own, and by frame pointer its caller would be missing.
  */
 
 #include "host/dwarf_impl.h"
@@ -66,7 +69,94 @@ static bool is_signal_return(uintptr_t pc)
 #endif
 }
 
+/* ---- where a fault was ---- */
+
 enum { DEEPEST_OWN = 64 };
+
+__attribute__((no_sanitize("address", "thread")))
+static bool read_word(uintptr_t va, uint64_t *word)
+{
+    if (!is_frame(va))
+        return false;
+    *word = *(const uintptr_t *)va;
+    return true;
+}
+
+/* Does a call instruction end in front of this address? */
+static bool is_behind_call(uintptr_t pc)
+{
+#if defined(__x86_64__)
+    enum { LONGEST = 7, NEAR = 5, NEAR_CALL = 0xE8, GROUP = 0xFF, CALL_IN_GROUP = 2 };
+    uint8_t code[LONGEST];
+
+    if (module_of(pc) == NULL || !host_peek((const void *)(pc - LONGEST), code, LONGEST))
+        return false;
+    if (code[LONGEST - NEAR] == NEAR_CALL)
+        return true;
+    for (int i = 0; i < LONGEST - 1; i++)
+        if (code[i] == GROUP && (code[i + 1] >> 3 & 7) == CALL_IN_GROUP)
+            return true;
+#endif
+    (void)pc;
+    return false;
+}
+
+/* After a call of what is no code: nothing was pushed since. */
+static bool return_to_caller(struct host_registers *registers)
+{
+    uint64_t pc;
+
+    if (!read_word(registers->sp, &pc) || !is_behind_call((uintptr_t)pc))
+        return false;
+    registers->pc = (uintptr_t)pc;
+    registers->sp += sizeof(pc);
+#if defined(__x86_64__)
+    registers->numbered[7] = registers->sp;
+    registers->numbered[16] = pc;
+#endif
+    return true;
+}
+
+static size_t position_of(uintptr_t pc, const uintptr_t *pcs, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && pcs[i] != pc)
+        i++;
+    return i;
+}
+
+/* By unwind information until it meets the chain of frame pointers, which goes on from there; by that alone where there is none. */
+static size_t callers_of(const struct host_registers *registers, uintptr_t *pcs, size_t max)
+{
+    uintptr_t exact[DEEPEST_OWN], chain[DEEPEST_OWN];
+    const size_t nexact = host_dwarf_unwind(registers, read_word, exact, DEEPEST_OWN);
+    const size_t nchain = host_stack_walk(registers->pc, registers->frame, chain, DEEPEST_OWN);
+    size_t n = 0, met = nexact == 0 ? 1 : nchain;
+
+    for (size_t i = 0; i < nexact && n < max && met == nchain; i++) {
+        met = position_of(exact[i], chain + 1, nchain - 1) + 1;
+        if (met == nchain)
+            pcs[n++] = exact[i];
+    }
+    while (met < nchain && n < max)
+        pcs[n++] = chain[met++];
+    return n;
+}
+
+/* The instruction that faulted counts as if it were a return address, which names what is before it. */
+static size_t stack_of_fault(uintptr_t *pcs, size_t max)
+{
+    struct host_registers registers = *host_fault_registers();
+    size_t n = 0;
+
+    if (max < 2)
+        return 0;
+    pcs[n++] = registers.pc + 1;
+    if (module_of(registers.pc) == NULL && return_to_caller(&registers))
+        pcs[n++] = registers.pc;
+    return n + callers_of(&registers, pcs + n, max - n);
+}
 
 size_t host_stack_of_caller(uintptr_t *pcs, size_t max)
 {
@@ -79,7 +169,7 @@ size_t host_stack_of_caller(uintptr_t *pcs, size_t max)
     while (first < n && !is_signal_return(all[first]) && module_of(all[first]) == own)
         first++;
     if (first < n && is_signal_return(all[first]))
-        all[first] = host_fault_ip() + 1;       /* as if it were a return address, which names what is before it */
+        return stack_of_fault(pcs, max);
     while (kept < max && first < n)
         pcs[kept++] = all[first++];
     return kept;

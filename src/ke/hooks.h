@@ -49,8 +49,7 @@ struct ke_pool_block {
 
 /* An access beside a block of special pool, or to one that was freed. */
 struct ke_pool_fault {
-    struct ke_site       site;
-    uintptr_t            va;
+    uintptr_t            ip, va;
     bool                 write;
     bool                 freed;
     struct ke_pool_block block;

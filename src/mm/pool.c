@@ -655,7 +655,7 @@ void mm_pool_on_fault(struct machine *machine, const struct host_fault *fault)
 {
     struct pool *pool = pool_of(machine, fault->va);
     struct ke_pool_fault told = {
-        .site = {fault->ip, fault->frame}, .va = fault->va, .write = fault->access == HOST_WRITE};
+        .ip = fault->ip, .va = fault->va, .write = fault->access == HOST_WRITE};
     const struct pool_run *run;
 
     if (pool == NULL || !(machine->options.verifier & KE_VERIFIER_SPECIAL_POOL))

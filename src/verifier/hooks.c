@@ -600,10 +600,8 @@ static void pool_fault(const struct ke_pool_fault *fault)
     static const enum vf_rule rules[2][2] = {
         {VF_SPECIAL_BEYOND, VF_SPECIAL_BEYOND_BY_DRIVER}, {VF_SPECIAL_FREED, VF_SPECIAL_FREED_BY_DRIVER}};
     const bool by_driver = ke_self()->driver != NULL;
-    const struct ke_site behind = {fault->site.ip + 1, fault->site.frame};      /* as a return address, which names what is before it */
 
-    vf_stop(rules[fault->freed][by_driver], (struct vf_case){.site = behind, .block = &fault->block}, fault->va, fault->write,
-            fault->site.ip, 0);
+    vf_stop(rules[fault->freed][by_driver], (struct vf_case){.block = &fault->block}, fault->va, fault->write, fault->ip, 0);
 }
 
 /* ---- IRPs ---- */

@@ -155,14 +155,20 @@ static void print_bad_free(const uint64_t parameters[4])
         print_block(&block);
 }
 
-static void report_without_rule(ULONG code, const uint64_t parameters[4])
+static void print_own_stack(void)
 {
     struct vf_stack here = {0};
-    struct vf_mdl entry;
 
     here.n = (uint32_t)host_stack_of_caller(here.pcs, VF_STACK_DEPTH);
-    ke_print("\n%s (%x)\n\n", ke_bug_check_name(code), code);
     print_stack("done at", &here);
+}
+
+static void report_without_rule(ULONG code, const uint64_t parameters[4])
+{
+    struct vf_mdl entry;
+
+    ke_print("\n%s (%x)\n\n", ke_bug_check_name(code), code);
+    print_own_stack();
     if (code == BAD_POOL_CALLER)
         print_bad_free(parameters);
     if (!is_about_address(code) || !vf_find_by_fault(&ke_the_machine, parameters[0], &entry))
@@ -188,7 +194,10 @@ void vf_report(ULONG code, const uint64_t parameters[4])
     ke_print("\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rules[stop.rule].what);
     print_arguments(parameters);
     ke_print("\n");
-    print_stack("done at", vf_stack_at(&ke_the_machine, stop.of.site));
+    if (stop.of.site.ip == 0)
+        print_own_stack();
+    else
+        print_stack("done at", vf_stack_at(&ke_the_machine, stop.of.site));
     print_stack("made at", stop.of.made);
     print_whose(stop.of.va);
     if (stop.of.block != NULL)

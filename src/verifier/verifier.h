@@ -153,7 +153,7 @@ void vf_record_shutdown(struct vf_state *state);
 
 /* What a rule's violation is about. */
 struct vf_case {
-    struct ke_site site;
+    struct ke_site site;                /* ip 0: the calling thread's own stack, which may go back to a fault */
     PMDL           mdl;                 /* whose story is told; NULL for none */
     const struct vf_stack *made;        /* where what it is about was made; NULL: unknown */
     const struct ke_pool_block *block;  /* a block of pool that it is about; NULL for none */

@@ -17,6 +17,7 @@
 #define FAULT_ABORTS   7            /* ends the process by abort() */
 #define FAULT_HANGS    8            /* never returns from a read */
 #define FAULT_PRINTS   9            /* prints on stdout, and is otherwise well */
+#define FAULT_FILLS    10           /* has the C library fill more than its block of pool */
 
 static PDEVICE_OBJECT LowerOf(PDEVICE_OBJECT DeviceObject)
 {
@@ -61,6 +62,17 @@ static VOID WaitForEver(VOID)
     KeWaitForSingleObject(&never, Executive, KernelMode, FALSE, NULL);
 }
 
+static VOID FillTooMuch(VOID)
+{
+    static volatile SIZE_T bytes = 200;
+    PVOID block = ExAllocatePoolWithTag(NonPagedPoolNx, 100, 'lliF');
+
+    if (block == NULL)
+        return;
+    RtlZeroMemory(block, bytes);
+    ExFreePoolWithTag(block, 'lliF');
+}
+
 static NTSTATUS Read(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
     if (FAULT == FAULT_EXITS)
@@ -71,6 +83,8 @@ static NTSTATUS Read(PDEVICE_OBJECT DeviceObject, PIRP Irp)
         WaitForEver();
     if (FAULT == FAULT_PRINTS)
         puts("reading");
+    if (FAULT == FAULT_FILLS)
+        FillTooMuch();
     if (FAULT == FAULT_LEAKS)
         IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
     if (FAULT == FAULT_FORGETS) {

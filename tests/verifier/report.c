@@ -103,3 +103,75 @@ TEST_UNTIDY(report, of_an_unhandled_exception__names_the_drivers_line)
     EXPECT_EQ(stop.code, KMODE_EXCEPTION_NOT_HANDLED);
     EXPECT(names(stop.stderr_text, "done at", "lock_it"));
 }
+
+static volatile SIZE_T too_many = PAGE_SIZE + 100;
+
+APART static void fill_it(PVOID va)
+{
+    RtlFillMemory(va, too_many, 0x5A);
+    after = true;
+}
+
+APART static void copy_it(PVOID va)
+{
+    static UCHAR source[2 * PAGE_SIZE];
+
+    RtlCopyMemory(va, source, too_many);
+    after = true;
+}
+
+static void overrun_mapping(void *context)
+{
+    const PMDL mdl = mdl_over(user_pages(1, PAGE_READWRITE), PAGE_SIZE);
+
+    MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
+    ((void (*)(PVOID))context)(map_it(mdl));
+}
+
+APART static void call_it(PVOID code)
+{
+    ((void (*)(void))code)();
+    after = true;
+}
+
+/* Data: the mapping is not executable. */
+static void call_data(void *context)
+{
+    const PMDL mdl = locked_mdl(user_pages(1, PAGE_READWRITE), PAGE_SIZE);
+
+    UNREFERENCED_PARAMETER(context);
+    call_it(map_it(mdl));
+}
+
+/* Is the function the first of the stack "done at" that has a file of this name? */
+static bool first_of_this_file(const char *text, const char *function)
+{
+    char frame[128];
+    const char *stack = strstr(text, "done at"), *line = stack == NULL ? NULL : strstr(stack, "(report.c:");
+
+    snprintf(frame, sizeof(frame), " %s (report.c:", function);
+    return line != NULL && strstr(stack, frame) + strlen(function) + 2 == line;
+}
+
+/*
+ * A routine of the C library has no frame of its own, and a call of what is no code never gets one: whoever called is in the report
+ * all the same.
+ */
+TEST_UNTIDY(report, of_a_fault_in_the_c_library__names_the_caller)
+{
+    struct stop stop = run_until_stop(overrun_mapping, (void *)fill_it);
+
+    EXPECT_EQ(stop.code, PAGE_FAULT_IN_NONPAGED_AREA);
+    EXPECT(first_of_this_file(stop.stderr_text, "fill_it"));
+    stop = run_until_stop(overrun_mapping, (void *)copy_it);
+    EXPECT_EQ(stop.code, PAGE_FAULT_IN_NONPAGED_AREA);
+    EXPECT(first_of_this_file(stop.stderr_text, "copy_it"));
+}
+
+TEST_UNTIDY(report, of_a_call_to_data__names_the_caller)
+{
+    const struct stop stop = run_until_stop(call_data, NULL);
+
+    EXPECT_EQ(stop.code, PAGE_FAULT_IN_NONPAGED_AREA);
+    EXPECT(first_of_this_file(stop.stderr_text, "call_it"));
+}
