@@ -174,8 +174,8 @@ static void report_fault(const struct dma_adapter *adapter, uint64_t la, unsigne
     else
         ke_warn("dma-fault", "the device of adapter %p %s logical address 0x%llX, which a transfer or common buffer covered until it "
                 "was flushed or freed; stop the device first", (const void *)adapter, verb, (unsigned long long)la);
-    if (machine->hooks.dma_tell != NULL)
-        machine->hooks.dma_tell("mapped at", past.where);
+    if (machine->hooks.tell_stack != NULL)
+        machine->hooks.tell_stack("mapped at", past.where);
 }
 
 /* ---- from a logical address to the memory behind it ---- */

@@ -19,8 +19,8 @@ static int boot(struct machine *machine)
 
 static void tell(const struct machine *machine, const char *title, const void *where)
 {
-    if (machine->hooks.dma_tell != NULL)
-        machine->hooks.dma_tell(title, where);
+    if (machine->hooks.tell_stack != NULL)
+        machine->hooks.tell_stack(title, where);
 }
 
 static void tell_requests(const struct machine *machine, const struct dma_adapter *adapter, enum dma_kind kind)

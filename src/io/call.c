@@ -15,7 +15,7 @@
 
 /* ---- down ---- */
 
-static PDRIVER_DISPATCH dispatch_of(const DEVICE_OBJECT *device, UCHAR major)
+PDRIVER_DISPATCH io_dispatch_of(const DEVICE_OBJECT *device, UCHAR major)
 {
     return major <= IRP_MJ_MAXIMUM_FUNCTION ? device->DriverObject->MajorFunction[major] : io_refuse_request;
 }
@@ -25,6 +25,7 @@ NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     struct machine *machine = ke_machine();
     const KIRQL irql = ke_self()->irql;
     PIO_STACK_LOCATION location;
+    PDRIVER_DISPATCH dispatch;
     PDRIVER_OBJECT caller;
     NTSTATUS status;
 
@@ -35,9 +36,10 @@ NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     location = IoGetCurrentIrpStackLocation(Irp);
     location->DeviceObject = DeviceObject;
     caller = ke_enter_driver(DeviceObject->DriverObject);
-    status = dispatch_of(DeviceObject, location->MajorFunction)(DeviceObject, Irp);
+    dispatch = io_dispatch_of(DeviceObject, location->MajorFunction);
+    status = dispatch(DeviceObject, Irp);
     ke_enter_driver(caller);
-    KE_HOOK(machine, irp_call_record, DeviceObject, Irp, irql);
+    KE_HOOK(machine, irp_call_record, DeviceObject, dispatch, irql);
     return status;
 }
 

@@ -54,6 +54,8 @@ struct io_slot {
     bool              large;            /* which of the two kinds of slot this is */
     _Atomic bool      live;
     uint8_t           maker;            /* enum io_maker */
+    const void       *allocated;        /* where, as the hook `remember` knows it; NULL: unknown */
+    PDRIVER_DISPATCH  had_by;           /* with the verifier on: the dispatch routine that it was handed last; NULL: none */
     bool              cancelled;        /* (R) by the exit of its thread, */
     bool              cancelling;       /* (R) which is at it right now: whoever ends the request leaves the slot alone, */
     bool              over;             /* (R) says so here, and the thread frees it */
@@ -75,6 +77,8 @@ static inline PIRP io_slot_irp(struct io_slot *slot)
 /* The slot that an IRP stands in; NULL for an IRP in a driver's own memory. Reads nothing of the IRP. */
 struct io_slot *io_slot_of(const struct machine *machine, const IRP *irp);
 
+/* Into the warning under way: where it was allocated, and who has had it last. */
+void io_irp_tell(const struct machine *machine, const struct io_slot *slot);
 const char *io_maker_name(const struct io_slot *slot);
 
 /* Nobody but the I/O manager may free it. */
@@ -151,6 +155,7 @@ void io_requests_thread_exit(struct machine *machine);
 /* ---- call.c ---- */
 
 /* The dispatch routine of whatever a driver does not handle: STATUS_INVALID_DEVICE_REQUEST. */
+PDRIVER_DISPATCH io_dispatch_of(const DEVICE_OBJECT *device, UCHAR major);
 DRIVER_DISPATCH io_refuse_request;
 
 /* Complete an IRP in the dispatch routine that has it. */

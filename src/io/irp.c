@@ -195,7 +195,12 @@ static struct io_slot *take(const struct machine *machine, bool large)
     return large ? take_large(machine->io->irps) : take_small(machine);
 }
 
-static PIRP allocate(const struct machine *machine, enum io_maker maker, CCHAR stack_size, io_finish_fn *finish)
+static const void *remember(const struct machine *machine, struct ke_site site)
+{
+    return machine->hooks.remember == NULL ? NULL : machine->hooks.remember(site);
+}
+
+static PIRP allocate(const struct machine *machine, struct ke_site site, enum io_maker maker, CCHAR stack_size, io_finish_fn *finish)
 {
     const bool large = stack_size > IO_SMALL_STACK;
     struct io_slot *slot = take(machine, large);
@@ -203,7 +208,8 @@ static PIRP allocate(const struct machine *machine, enum io_maker maker, CCHAR s
 
     if (slot == NULL)
         return NULL;
-    *slot = (struct io_slot){.finish = finish, .large = large, .live = true, .maker = (uint8_t)maker};
+    *slot = (struct io_slot){.finish = finish, .large = large, .live = true, .maker = (uint8_t)maker,
+                             .allocated = remember(machine, site)};
     irp = io_slot_irp(slot);
     initialize(irp, IoSizeOfIrp(stack_size), stack_size);
     irp->AllocationFlags = IRP_ALLOCATED_FIXED_SIZE;
@@ -226,7 +232,7 @@ static void release(const struct machine *machine, struct io_slot *slot)
 
 PIRP io_irp_new_by(struct machine *machine, enum io_maker maker, CCHAR stack_size, io_finish_fn *finish)
 {
-    PIRP irp = stack_size < 0 || stack_size > IO_LARGE_STACK ? NULL : allocate(machine, maker, stack_size, finish);
+    PIRP irp = stack_size < 0 || stack_size > IO_LARGE_STACK ? NULL : allocate(machine, KE_SITE, maker, stack_size, finish);
 
     if (irp != NULL)
         KE_HOOK(machine, irp_allocate_record, irp);
@@ -253,7 +259,7 @@ PIRP IoAllocateIrp(CCHAR StackSize, BOOLEAN ChargeQuota)
 
     if (StackSize < 0 || StackSize > IO_LARGE_STACK || ke_fails(KE_FALLIBLE_IoAllocateIrp))
         return NULL;
-    irp = allocate(machine, IO_BY_DRIVER, StackSize, NULL);
+    irp = allocate(machine, KE_SITE, IO_BY_DRIVER, StackSize, NULL);
     if (irp == NULL)
         return NULL;
     if (ChargeQuota)
@@ -372,15 +378,29 @@ const char *io_maker_name(const struct io_slot *slot)
     return names[slot->maker];
 }
 
+void io_irp_tell(const struct machine *machine, const struct io_slot *slot)
+{
+    const struct ke_hooks *hooks = &machine->hooks;
+
+    if (hooks->tell_stack != NULL && slot->allocated != NULL)
+        hooks->tell_stack("allocated at", slot->allocated);
+    if (hooks->tell_code != NULL && slot->had_by != NULL)
+        hooks->tell_code("handed last to", (const void *)slot->had_by);
+}
+
 static void report(struct io_slot *slot)
 {
     const IRP *irp = io_slot_irp(slot);
+    struct ke_finding finding;
 
+    ke_finding_begin(&finding);
     if (!io_is_managers(slot))
         ke_warn("irp-leak", "IRP %p of %s was never freed", (const void *)irp, io_maker_name(slot));
     else
         ke_warn("irp-leak", "IRP %p of a request was never completed; it stands at location %d of %d",
                 (const void *)irp, irp->CurrentLocation, irp->StackCount);
+    io_irp_tell(&ke_the_machine, slot);
+    ke_finding_end(&finding);
 }
 
 static void check_arena(struct io_arena *arena)
@@ -394,7 +414,7 @@ static void check_arena(struct io_arena *arena)
             report(slot);
     }
     if (leaked > MOST_REPORTED)
-        ke_warn("irp-leak", "and %u IRPs more", leaked - MOST_REPORTED);
+        ke_warn("irp-leak", "and %u IRP%s more", leaked - MOST_REPORTED, leaked == MOST_REPORTED + 1 ? "" : "s");
 }
 
 void io_irps_check(struct machine *machine)

@@ -63,12 +63,16 @@ static void finish_submitted(struct machine *machine, struct io_slot *slot, cons
 static bool wait_for_end(struct io_slot *slot, NTSTATUS answer, UCHAR major)
 {
     LARGE_INTEGER patience = {.QuadPart = -10000000};    /* 1 s */
+    struct ke_finding finding;
 
     if (answer == STATUS_PENDING || KeReadStateEvent(&slot->event) != 0)
         return KeWaitForSingleObject(&slot->event, Executive, KernelMode, FALSE, NULL) == STATUS_SUCCESS;
+    ke_finding_begin(&finding);
     ke_warn("irp-lost",
             "the dispatch routine for major function 0x%02X returned 0x%08X, but it has not completed the IRP; a "
             "driver that keeps one marks it pending and returns STATUS_PENDING", major, (unsigned)answer);
+    io_irp_tell(&ke_the_machine, slot);
+    ke_finding_end(&finding);
     return KeWaitForSingleObject(&slot->event, Executive, KernelMode, FALSE, &patience) == STATUS_SUCCESS;
 }
 

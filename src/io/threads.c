@@ -109,12 +109,16 @@ static unsigned for_each_own(struct machine *machine, void (*visit_locked)(struc
 
 static void abandon_locked(struct machine *machine, struct io_slot *slot)
 {
-    (void)machine;
+    struct ke_finding finding;
+
     slot->abandoned = true;
     forget_locked(slot);
+    ke_finding_begin(&finding);
     ke_warn("irp-lost",
             "a thread has ended, but IRP %p, which it had built, did not end within %lld s of being cancelled; whoever keeps an "
             "IRP sets a cancel routine", (void *)io_slot_irp(slot), PATIENCE_NS / 1000000000);
+    io_irp_tell(machine, slot);
+    ke_finding_end(&finding);
 }
 
 void io_requests_thread_exit(struct machine *machine)

@@ -65,6 +65,9 @@ struct ke_pool_damage {
 
 struct ke_hooks {
     const void *(*remember)(struct ke_site site);       /* a call stack, for later */
+    void (*tell_stack)(const char *title, const void *stack);       /* print one that was remembered, into the warning under way */
+    void (*tell_code)(const char *title, const void *code);         /* the place of a routine, in the same way */
+    void (*tell_block)(const struct ke_pool_block *block);
     void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */
 
     /* mdl */
@@ -121,7 +124,7 @@ struct ke_hooks {
 
     /* io */
     void (*irp_call_check)(struct ke_site site, PDEVICE_OBJECT device, PIRP irp);
-    void (*irp_call_record)(struct ke_site site, PDEVICE_OBJECT device, PIRP irp, KIRQL irql_before);
+    void (*irp_call_record)(struct ke_site site, PDEVICE_OBJECT device, PDRIVER_DISPATCH dispatch, KIRQL irql_before);
     void (*irp_complete_check)(struct ke_site site, PIRP irp);
     void (*irp_allocate_record)(struct ke_site site, PIRP irp);
     void (*irp_free_check)(struct ke_site site, PIRP irp);
@@ -145,7 +148,6 @@ struct ke_hooks {
     void (*dma_put_list_check)(struct ke_site site, PDMA_ADAPTER adapter, PSCATTER_GATHER_LIST list, bool write);
     void (*dma_put_adapter_check)(struct ke_site site, PDMA_ADAPTER adapter);
     void (*dma_overwritten)(uintptr_t va);                      /* a free map register was */
-    void (*dma_tell)(const char *title, const void *where);     /* print one */
 
     void (*driver_unload_check)(struct ke_site site, PDRIVER_OBJECT driver);       /* after its unload routine */
 

@@ -386,8 +386,8 @@ bool mm_pool_find_freed(struct machine *machine, uintptr_t va, struct ke_pool_bl
  */
 bool mm_pool_page_behind(struct machine *machine, uintptr_t va, PFN_NUMBER *pfn);
 
-/* Blocks that this driver's code allocated and nobody has freed. */
-uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver);
+/* Blocks that this driver's code allocated and nobody has freed: how many, and the first few of them. */
+uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver, struct ke_pool_block *some, size_t room);
 
 /* Nonpaged pool for an MDL that its owner frees with ExFreePool; it counts as a live MDL until then. NULL: none left. */
 void *mm_pool_allocate_mdl(struct machine *machine, size_t bytes);

@@ -673,12 +673,13 @@ void mm_pool_on_fault(struct machine *machine, const struct host_fault *fault)
 
 /* ---- what was never freed ---- */
 
-enum { MOST_TAGS = 64 };
+enum { MOST_TAGS = 64, MOST_TOLD = 3 };
 
 /* Blocks of one tag that are still allocated. */
 struct tag_count {
     ULONG    tag;
     uint64_t blocks, bytes;
+    struct ke_pool_block told[MOST_TOLD];       /* the first of them */
 };
 
 static void count_block(struct tag_count *counts, const struct ke_pool_block *block)
@@ -688,6 +689,8 @@ static void count_block(struct tag_count *counts, const struct ke_pool_block *bl
     while (i < MOST_TAGS - 1 && counts[i].blocks != 0 && counts[i].tag != block->tag)
         i++;
     counts[i].tag = block->tag;
+    if (counts[i].blocks < MOST_TOLD)
+        counts[i].told[counts[i].blocks] = *block;
     counts[i].blocks++;
     counts[i].bytes += block->bytes;
 }
@@ -704,11 +707,17 @@ static void count_run(struct tag_count *counts, const struct pool_run *run)
 
 static void warn_of_tag(const struct tag_count *count)
 {
+    const bool one = count->blocks == 1;
+    struct ke_finding finding;
     char tag[KE_TAG_TEXT];
 
     ke_tag_text(count->tag, tag);
-    ke_warn("pool-leak", "%llu blocks of pool with tag '%s', %llu bytes, were never freed", (unsigned long long)count->blocks, tag,
-            (unsigned long long)count->bytes);
+    ke_finding_begin(&finding);
+    ke_warn("pool-leak", "%llu block%s of pool with tag '%s', %llu bytes, %s never freed", (unsigned long long)count->blocks,
+            one ? "" : "s", tag, (unsigned long long)count->bytes, one ? "was" : "were");
+    for (size_t i = 0; i < MOST_TOLD && i < count->blocks && ke_the_machine.hooks.tell_block != NULL; i++)
+        ke_the_machine.hooks.tell_block(&count->told[i]);
+    ke_finding_end(&finding);
 }
 
 static void report_pool(const struct pool *pool)
@@ -725,27 +734,34 @@ static void report_pool(const struct pool *pool)
         warn_of_tag(&counts[i]);
 }
 
-static uint64_t count_of_driver(const struct pool *pool, const void *driver)
+/* What was found so far is `count`. */
+static uint64_t find_of_driver(const struct pool *pool, const void *driver, uint64_t count, struct ke_pool_block *some, size_t room)
 {
-    uint64_t count = 0;
 
     for (size_t page = 0; pool->live != 0 && page < pool->npages; page++) {
         const struct pool_run *run = pool->run_of[page];
 
         if (run == NULL)
             continue;
-        for (uint32_t i = 0; i < run->nblocks; i++)
-            count += run->block[i].used && run->block[i].driver == driver;
+        for (uint32_t i = 0; i < run->nblocks; i++) {
+            if (!run->block[i].used || run->block[i].driver != driver)
+                continue;
+            if (count < room)
+                some[count] = describe(run, i);
+            count++;
+        }
         page += run->npages - 1;
     }
     return count;
 }
 
-uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver)
+uint64_t mm_pool_blocks_of_driver(struct machine *machine, const void *driver, struct ke_pool_block *some, size_t room)
 {
     const struct mm_pool *pools = machine->mm->pool;
+    uint64_t count = find_of_driver(&pools->nonpaged, driver, 0, some, room);
 
-    return count_of_driver(&pools->nonpaged, driver) + count_of_driver(&pools->special, driver) + count_of_driver(&pools->paged, driver);
+    count = find_of_driver(&pools->special, driver, count, some, room);
+    return find_of_driver(&pools->paged, driver, count, some, room);
 }
 
 void mm_pool_report_leaks(struct machine *machine)

@@ -398,5 +398,5 @@ void vf_dma_hooks_install(struct ke_hooks *hooks)
     hooks->dma_put_list_check = put_list_check;
     hooks->dma_put_adapter_check = put_adapter_check;
     hooks->dma_overwritten = overwritten;
-    hooks->dma_tell = tell;
+    hooks->tell_stack = tell;
 }

@@ -103,8 +103,10 @@ static void free_record(struct ke_site site, PMDL mdl)
     vf_record_freed(the(), site, mdl, false);
 }
 
+/* The I/O manager's MDL of a request, say: a driver that passed the request on may have freed it. */
 static void destroy_record(struct ke_site site, PMDL mdl)
 {
+    vf_require_alive(site, mdl);
     vf_record_freed(the(), site, mdl, true);
 }
 
@@ -608,21 +610,27 @@ static void pool_fault(const struct ke_pool_fault *fault)
 
 static void irp_call_check(struct ke_site site, PDEVICE_OBJECT device, PIRP irp)
 {
+    struct io_slot *slot = io_slot_of(the(), irp);
+
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_IRP_CALL_IRQL, about(site, NULL), ke_self()->irql, address(irp), 0, 0);
     if (irp->Type != IO_TYPE_IRP)
         vf_stop(VF_IRP_INVALID, about(site, NULL), address(irp), 0, 0, 0);
     if (device == NULL || device->Type != IO_TYPE_DEVICE)
         vf_stop(VF_IRP_NO_DEVICE, about(site, NULL), address(device), 0, 0, 0);
-    if (irp->CurrentLocation > 1)
-        vf_invariant_call(site, device, irp);
+    if (irp->CurrentLocation <= 1)
+        return;
+    if (slot != NULL)
+        slot->had_by = io_dispatch_of(device, IoGetNextIrpStackLocation(irp)->MajorFunction);
+    vf_invariant_call(site, device, irp);
 }
 
-static void irp_call_record(struct ke_site site, PDEVICE_OBJECT device, PIRP irp, KIRQL irql_before)
+static void irp_call_record(struct ke_site site, PDEVICE_OBJECT device, PDRIVER_DISPATCH dispatch, KIRQL irql_before)
 {
-    (void)irp;
+    const struct vf_case of = {.site = site, .dispatch = (const void *)dispatch};
+
     if (ke_self()->irql != irql_before)
-        vf_stop(VF_IRP_DISPATCH_IRQL, about(site, NULL), address(device), irql_before, ke_self()->irql, 0);
+        vf_stop(VF_IRP_DISPATCH_IRQL, of, address(device), irql_before, ke_self()->irql, 0);
 }
 
 static void irp_complete_check(struct ke_site site, PIRP irp)
@@ -647,16 +655,25 @@ static void irp_free_record(struct ke_site site, PIRP irp)
 
 /* ---- drivers ---- */
 
+enum { MOST_BLOCKS_TOLD = 4 };
+
 static void driver_unload_check(struct ke_site site, PDRIVER_OBJECT driver)
 {
-    PMDL example = NULL;
-    uint64_t left;
+    struct ke_pool_block some[MOST_BLOCKS_TOLD];
+    struct vf_case of = {.site = site};
+    uint64_t nblocks, nmdls;
 
+    if (!(the()->options.verifier & KE_VERIFIER_POOL_TRACKING))
+        return;
     vf_mark_rest_of_chains(the());
-    left = vf_count_of_driver(the(), driver, &example) + mm_pool_blocks_of_driver(the(), driver);
-
-    if (left != 0 && (the()->options.verifier & KE_VERIFIER_POOL_TRACKING))
-        vf_stop(VF_DRIVER_LEFT_POOL, about(site, example), address(driver->DriverName.Buffer), 0, left, 0);
+    nmdls = vf_count_of_driver(the(), driver, &of.mdl);
+    nblocks = mm_pool_blocks_of_driver(the(), driver, some, MOST_BLOCKS_TOLD);
+    if (nblocks != 0) {
+        of.block = some;
+        of.more_blocks = (nblocks < MOST_BLOCKS_TOLD ? nblocks : MOST_BLOCKS_TOLD) - 1;
+    }
+    if (nmdls + nblocks != 0)
+        vf_stop(VF_DRIVER_LEFT_POOL, of, address(driver->DriverName.Buffer), 0, nmdls + nblocks, 0);
 }
 
 static void irp_free_check(struct ke_site site, PIRP irp)
@@ -736,6 +753,8 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .remember = remember,
         .pool_damaged = pool_damaged,
         .pool_fault = pool_fault,
+        .tell_code = vf_code_print,
+        .tell_block = vf_block_print,
         .irp_call_check = irp_call_check,
         .irp_call_record = irp_call_record,
         .irp_complete_check = irp_complete_check,

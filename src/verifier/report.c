@@ -76,7 +76,16 @@ static void print_mdl(PMDL mdl)
     vf_mdl_print(&entry);
 }
 
-static void print_block(const struct ke_pool_block *block)
+/* Named as if it were a return address, from the byte before. */
+void vf_code_print(const char *title, const void *code)
+{
+    const struct vf_stack place = {.pcs = {(uintptr_t)code + 1}, .n = 1};
+
+    if (code != NULL)
+        print_stack(title, &place);
+}
+
+void vf_block_print(const struct ke_pool_block *block)
 {
     char tag[KE_TAG_TEXT];
 
@@ -152,7 +161,7 @@ static void print_bad_free(const uint64_t parameters[4])
     struct ke_pool_block block;
 
     if (mm_pool_find(&ke_the_machine, va, &block) || mm_pool_find_freed(&ke_the_machine, va, &block))
-        print_block(&block);
+        vf_block_print(&block);
 }
 
 static void print_own_stack(void)
@@ -194,6 +203,7 @@ void vf_report(ULONG code, const uint64_t parameters[4])
     ke_print("\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rules[stop.rule].what);
     print_arguments(parameters);
     ke_print("\n");
+    vf_code_print("the dispatch routine", stop.of.dispatch);
     if (stop.of.site.ip == 0)
         print_own_stack();
     else
@@ -201,7 +211,8 @@ void vf_report(ULONG code, const uint64_t parameters[4])
     print_stack("made at", stop.of.made);
     print_whose(stop.of.va);
     if (stop.of.block != NULL)
-        print_block(stop.of.block);
+        for (size_t i = 0; i <= stop.of.more_blocks; i++)
+            vf_block_print(&stop.of.block[i]);
     if (stop.of.mdl != NULL)
         print_mdl(stop.of.mdl);
     ke_print("What to do: %s.\nMore: pinion explain %s\n", rules[stop.rule].advice, name);

@@ -157,6 +157,8 @@ struct vf_case {
     PMDL           mdl;                 /* whose story is told; NULL for none */
     const struct vf_stack *made;        /* where what it is about was made; NULL: unknown */
     const struct ke_pool_block *block;  /* a block of pool that it is about; NULL for none */
+    size_t         more_blocks;         /* that follow it in an array */
+    const void    *dispatch;            /* the dispatch routine that did it; NULL: whoever called */
     uintptr_t      va;                  /* an address that is not where it should be; 0 for none: the report says whose it is */
 };
 
@@ -167,7 +169,11 @@ void vf_warn(enum vf_rule rule, struct vf_case of);
 /* What happened to an MDL, each event with its stack; and to the MDL that its pages come from. */
 void vf_mdl_print(const struct vf_mdl *entry);
 
-/* A stack under its title, indented as in reports; nothing for NULL. */
+/* The place of a routine, a block of pool, */
+void vf_code_print(const char *title, const void *code);
+void vf_block_print(const struct ke_pool_block *block);
+
+/* and a stack under its title, indented as in reports; nothing for NULL. */
 void vf_story_print(const char *title, const struct vf_stack *stack);
 
 /* As the hook bug_check_report: the rest of the report of a stop. */
