@@ -18,6 +18,12 @@ static const struct snippets {
 #undef VF_SNIPPETS
 };
 
+/* NULL: no rule stands behind it. */
+static const struct snippets *snippets_of(const struct vf_rule_text *rule)
+{
+    return rule->name == NULL ? NULL : &snippets[rule - rules];
+}
+
 /* "0xC4/0xB8", "0x12E" or the warning's name. */
 static void name_rule(const struct vf_rule_text *rule, char *text, size_t bytes)
 {
@@ -33,6 +39,7 @@ static void name_rule(const struct vf_rule_text *rule, char *text, size_t bytes)
 
 struct wanted {
     bool          is_code, any_subcode;
+    bool          of_code;              /* no text is this subcode's own: what is said of the code will do */
     unsigned long code, subcode;
     const char   *slug;
 };
@@ -57,7 +64,9 @@ static bool is_wanted(const struct vf_rule_text *rule, const struct wanted *want
 {
     if (!wanted->is_code || rule->code == 0)
         return rule->slug != NULL && strcasecmp(rule->slug, wanted->slug) == 0;
-    return rule->code == wanted->code && (wanted->any_subcode || (rule->subcode >= 0 && (unsigned long)rule->subcode == wanted->subcode));
+    if (rule->code != wanted->code || wanted->any_subcode)
+        return rule->code == wanted->code;
+    return wanted->of_code ? rule->subcode < 0 : rule->subcode >= 0 && (unsigned long)rule->subcode == wanted->subcode;
 }
 
 /* ---- rules as data ---- */
@@ -67,7 +76,7 @@ static const struct vf_rule_text *find_rule(const char *id)
 {
     char name[64];
 
-    for (int i = 0; i < VF_RULES; i++) {
+    for (int i = 0; i < VF_TEXTS; i++) {
         name_rule(&rules[i], name, sizeof(name));
         if (strcmp(name, id) == 0)
             return &rules[i];
@@ -116,10 +125,16 @@ static json_t *address_of(const char *page)
 
 static void add_help(json_t *descriptor, const struct vf_rule_text *rule)
 {
-    const struct snippets *code = &snippets[rule - rules];
-    json_t *text = json_sprintf("What to do: %s.\n\nWrong:\n\n%s\nRight:\n\n%s", rule->advice, code->wrong, code->right);
-    json_t *markdown = json_sprintf("What to do: %s.\n\nWrong:\n\n```c\n%s```\n\nRight:\n\n```c\n%s```\n", rule->advice, code->wrong, code->right);
+    const struct snippets *code = snippets_of(rule);
+    json_t *text, *markdown;
 
+    if (code == NULL) {
+        text = json_sprintf("What to do: %s.", rule->advice);
+        markdown = json_incref(text);
+    } else {
+        text = json_sprintf("What to do: %s.\n\nWrong:\n\n%s\nRight:\n\n%s", rule->advice, code->wrong, code->right);
+        markdown = json_sprintf("What to do: %s.\n\nWrong:\n\n```c\n%s```\n\nRight:\n\n```c\n%s```\n", rule->advice, code->wrong, code->right);
+    }
     json_object_set_new(descriptor, "help", json_pack("{s:o, s:o}", "text", text, "markdown", markdown));
     json_object_set_new(descriptor, "helpUri", address_of(rule->page));
 }
@@ -169,63 +184,81 @@ static void print_parameters(const struct vf_rule_text *rule)
     }
 }
 
-static void print_rule(enum vf_rule which)
+static void print_snippets(const struct snippets *code)
 {
-    const struct vf_rule_text *rule = &rules[which];
+    print_code("Wrong:", code->wrong);
+    print_code("Right:", code->right);
+}
+
+static void print_rule(const struct vf_rule_text *rule)
+{
+    const struct snippets *code = snippets_of(rule);
     char name[64];
 
     name_rule(rule, name, sizeof(name));
     printf("%s: %s\n", name, rule->what);
     print_parameters(rule);
-    print_code("Wrong:", snippets[which].wrong);
-    print_code("Right:", snippets[which].right);
+    if (code != NULL)
+        print_snippets(code);
     printf("\nWhat to do: %s.\nPage: %s\n", rule->advice, rule->page);
-    puts("The code is from Pinion's tests; names in lower case are helpers there: locked_mdl is IoAllocateMdl and\n"
-         "MmProbeAndLockPages, part_of is IoAllocateMdl and IoBuildPartialMdl, free_all is MmUnlockPages and IoFreeMdl.");
+    if (code != NULL)
+        puts("The code is from Pinion's tests; names in lower case are helpers there: locked_mdl is IoAllocateMdl and\n"
+             "MmProbeAndLockPages, part_of is IoAllocateMdl and IoBuildPartialMdl, free_all is MmUnlockPages and IoFreeMdl.");
 }
 
 static int list_all(void)
 {
-    puts("The verifier's rules. pinion explain RULE tells all about one.\n");
-    for (int i = 0; i < VF_RULES; i++)
+    puts("The verifier's rules, and whatever else can be told. pinion explain RULE tells all about one.\n");
+    for (int i = 0; i < VF_TEXTS; i++)
         print_line(&rules[i]);
     return CLI_CLEAN;
 }
 
 void explain_help(void)
 {
-    puts("pinion explain: all rules of the verifier, a line each.\n"
+    puts("pinion explain: all rules of the verifier and all else that can be told, a line each.\n"
          "pinion explain RULE: what it means, what to do, wrong and right code.\n"
          "\n"
          "RULE is a bug check with its first parameter as on the STOP line (0xC4/0xB8, or c4/b8), a bug check alone (0xC4: all\n"
          "its rules), or a warning's name (mdl-leak).");
 }
 
+static int count_wanted(const struct wanted *wanted, int *last)
+{
+    int found = 0;
+
+    for (int i = 0; i < VF_TEXTS; i++) {
+        if (!is_wanted(&rules[i], wanted))
+            continue;
+        found++;
+        *last = i;
+    }
+    return found;
+}
+
 /* Several rules may stand behind one code: the bug check alone, or one mistake with two stories. */
 static int explain(const char *text)
 {
-    const struct wanted wanted = parse_wanted(text);
-    int found = 0, last = 0;
+    struct wanted wanted = parse_wanted(text);
+    int last = 0, found = count_wanted(&wanted, &last);
 
-    for (int i = 0; i < VF_RULES; i++) {
-        if (!is_wanted(&rules[i], &wanted))
-            continue;
-        found++;
-        last = i;
+    if (found == 0 && wanted.is_code) {
+        wanted.of_code = true;
+        found = count_wanted(&wanted, &last);
     }
     if (found == 0)
         return cli_complain(CLI_USAGE, "no rule is called '%s'; 'pinion explain' lists them", text);
     if (found == 1) {
-        print_rule((enum vf_rule)last);
+        print_rule(&rules[last]);
         return CLI_CLEAN;
     }
-    for (int i = 0; i < VF_RULES; i++) {
+    for (int i = 0; i < VF_TEXTS; i++) {
         if (!is_wanted(&rules[i], &wanted))
             continue;
         if (wanted.any_subcode && rules[i].subcode >= 0)
             print_line(&rules[i]);
         else
-            print_rule((enum vf_rule)i);
+            print_rule(&rules[i]);
     }
     return CLI_CLEAN;
 }

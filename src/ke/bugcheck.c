@@ -123,7 +123,7 @@ void ke_warn(const char *slug, const char *format, ...)
     va_end(arguments);
     ke_finding_begin(&finding);
     ke_finding_name(slug);
-    ke_finding_say(text, "");
+    ke_finding_say(text, ke_the_machine.hooks.advise == NULL ? "" : ke_the_machine.hooks.advise(slug));
     fprintf(stderr, "pinion: warning: %s: %s\n", slug, text);
     atomic_fetch_add(&ke_the_machine.findings, 1);
     ke_finding_end(&finding);

@@ -66,6 +66,7 @@ struct ke_pool_damage {
 struct ke_hooks {
     const void *(*remember)(struct ke_site site);       /* a call stack, for later */
     void (*tell_stack)(const char *title, const void *stack);       /* print one that was remembered, into the warning under way */
+    const char *(*advise)(const char *slug);        /* what to do about a warning of this name */
     void (*tell_code)(const char *title, const void *code);         /* the place of a routine, in the same way */
     void (*tell_block)(const struct ke_pool_block *block);
     void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */

@@ -753,6 +753,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .remember = remember,
         .pool_damaged = pool_damaged,
         .pool_fault = pool_fault,
+        .advise = vf_advice,
         .tell_code = vf_code_print,
         .tell_block = vf_block_print,
         .irp_call_check = irp_call_check,

@@ -127,25 +127,70 @@ static void print_argument(int i, uint64_t value, const char *meaning, int lengt
         ke_print("Arg%d: %016llx, %.*s\n", i + 1, (unsigned long long)value, length, meaning);
 }
 
-static void print_arguments(const uint64_t parameters[4])
+static void print_arguments(const struct vf_rule_text *rule, const uint64_t parameters[4])
 {
-    const int nsubcodes = rules[stop.rule].subcode >= 0;
+    const int nsubcodes = rule->subcode >= 0;
 
     for (int i = 0; i < 4; i++) {
         const char *meaning = "what kind of violation";
-        const int length = i < nsubcodes ? (int)strlen(meaning) : meaning_of(rules[stop.rule].parameters, i - nsubcodes, &meaning);
+        const int length = i < nsubcodes ? (int)strlen(meaning) : meaning_of(rule->parameters, i - nsubcodes, &meaning);
 
         print_argument(i, parameters[i], meaning, length);
     }
 }
 
 /* As `pinion explain` takes it. */
-static void name_stop(enum vf_rule rule, char *name, size_t bytes)
+static void name_stop(const struct vf_rule_text *rule, char *name, size_t bytes)
 {
-    if (rules[rule].subcode >= 0)
-        snprintf(name, bytes, "0x%X/0x%02X", rules[rule].code, (unsigned)rules[rule].subcode);
+    if (rule->subcode >= 0)
+        snprintf(name, bytes, "0x%X/0x%02X", rule->code, (unsigned)rule->subcode);
     else
-        snprintf(name, bytes, "0x%X", rules[rule].code);
+        snprintf(name, bytes, "0x%X", rule->code);
+}
+
+/* What is wrong, and what the parameters are. */
+static void print_head(ULONG code, const struct vf_rule_text *rule, const uint64_t parameters[4])
+{
+    char name[32];
+
+    name_stop(rule, name, sizeof(name));
+    ke_finding_name(name);
+    ke_finding_say(rule->what, rule->advice);
+    ke_print("\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rule->what);
+    print_arguments(rule, parameters);
+    ke_print("\n");
+}
+
+static void print_advice(const struct vf_rule_text *rule)
+{
+    char name[32];
+
+    name_stop(rule, name, sizeof(name));
+    ke_print("What to do: %s.\nMore: pinion explain %s\n", rule->advice, name);
+}
+
+const char *vf_advice(const char *slug)
+{
+    for (int i = 0; i < VF_TEXTS; i++)
+        if (rules[i].slug != NULL && strcmp(rules[i].slug, slug) == 0)
+            return rules[i].advice;
+    return "";
+}
+
+/* That of the subcode, else that of the code alone; NULL: a code of the driver's own. */
+static const struct vf_rule_text *text_without_rule(ULONG code, uint64_t subcode)
+{
+    const struct vf_rule_text *found = NULL;
+
+    for (int i = VF_RULES; i < VF_TEXTS; i++) {
+        if (rules[i].code != code)
+            continue;
+        if (rules[i].subcode >= 0 && (uint64_t)rules[i].subcode == subcode)
+            return &rules[i];
+        if (rules[i].subcode < 0)
+            found = &rules[i];
+    }
+    return found;
 }
 
 /* Stops that no rule stands behind: a fault, or an exception that nobody handled. */
@@ -172,37 +217,39 @@ static void print_own_stack(void)
     print_stack("done at", &here);
 }
 
-static void report_without_rule(ULONG code, const uint64_t parameters[4])
+static void print_mapping_of(uint64_t va)
 {
     struct vf_mdl entry;
 
-    ke_print("\n%s (%x)\n\n", ke_bug_check_name(code), code);
-    print_own_stack();
-    if (code == BAD_POOL_CALLER)
-        print_bad_free(parameters);
-    if (!is_about_address(code) || !vf_find_by_fault(&ke_the_machine, parameters[0], &entry))
+    if (!vf_find_by_fault(&ke_the_machine, va, &entry))
         return;
-    ke_print("Address 0x%llx is in, or just behind, the mapping of MDL %p%s:\n", (unsigned long long)parameters[0],
-            (void *)entry.mdl, entry.where[VF_EVENT_FREED] != NULL ? ", which was freed" : "");
+    ke_print("Address 0x%llx is in, or just behind, the mapping of MDL %p%s:\n", (unsigned long long)va, (void *)entry.mdl,
+             entry.where[VF_EVENT_FREED] != NULL ? ", which was freed" : "");
     print_events(&entry);
 }
 
-void vf_report(ULONG code, const uint64_t parameters[4])
+static void report_without_rule(ULONG code, const uint64_t parameters[4])
 {
-    char name[32];
+    const struct vf_rule_text *text = text_without_rule(code, parameters[0]);
 
-    host_symbols_begin();
-    if (!stop.set) {
-        report_without_rule(code, parameters);
-        host_symbols_end();
-        return;
-    }
-    name_stop(stop.rule, name, sizeof(name));
-    ke_finding_name(name);
-    ke_finding_say(rules[stop.rule].what, rules[stop.rule].advice);
-    ke_print("\n%s (%x)\n%s\nArguments:\n", ke_bug_check_name(code), code, rules[stop.rule].what);
-    print_arguments(parameters);
-    ke_print("\n");
+    if (text != NULL)
+        print_head(code, text, parameters);
+    else
+        ke_print("\n%s (%x)\n\n", ke_bug_check_name(code), code);
+    print_own_stack();
+    if (code == BAD_POOL_CALLER)
+        print_bad_free(parameters);
+    if (is_about_address(code))
+        print_mapping_of(parameters[0]);
+    if (text != NULL)
+        print_advice(text);
+}
+
+static void report_rule(ULONG code, const uint64_t parameters[4])
+{
+    const struct vf_rule_text *rule = &rules[stop.rule];
+
+    print_head(code, rule, parameters);
     vf_code_print("the dispatch routine", stop.of.dispatch);
     if (stop.of.site.ip == 0)
         print_own_stack();
@@ -215,7 +262,16 @@ void vf_report(ULONG code, const uint64_t parameters[4])
             vf_block_print(&stop.of.block[i]);
     if (stop.of.mdl != NULL)
         print_mdl(stop.of.mdl);
-    ke_print("What to do: %s.\nMore: pinion explain %s\n", rules[stop.rule].advice, name);
+    print_advice(rule);
+}
+
+void vf_report(ULONG code, const uint64_t parameters[4])
+{
+    host_symbols_begin();
+    if (stop.set)
+        report_rule(code, parameters);
+    else
+        report_without_rule(code, parameters);
     host_symbols_end();
 }
 

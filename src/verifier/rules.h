@@ -17,12 +17,20 @@ static const struct vf_rule_text {
     unsigned    code;                   /* 0: a warning */
     int         subcode;                /* -1: the code has none */
     const char *slug, *what, *advice, *parameters, *page;
-} vf_rule_texts[VF_RULES] = {
+} vf_rule_texts[] = {
 #define VF_STOP(rule, code, subcode, what, advice, parameters, page) {#rule, code, subcode, NULL, what, advice, parameters, page},
 #define VF_WARNING(rule, slug, what, advice, page) {#rule, 0, -1, slug, what, advice, "", page},
 #include "rules.def"
 #undef VF_STOP
 #undef VF_WARNING
+/* From VF_RULES on: what is told without a rule. */
+#define VF_PLAIN_STOP(code, subcode, what, advice, parameters, page) {NULL, code, subcode, NULL, what, advice, parameters, page},
+#define VF_PLAIN_WARNING(slug, what, advice, page) {NULL, 0, -1, slug, what, advice, "", page},
+#include "others.def"
+#undef VF_PLAIN_STOP
+#undef VF_PLAIN_WARNING
 };
+
+enum { VF_TEXTS = sizeof(vf_rule_texts) / sizeof(vf_rule_texts[0]) };
 
 #endif

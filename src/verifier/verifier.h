@@ -169,6 +169,9 @@ void vf_warn(enum vf_rule rule, struct vf_case of);
 /* What happened to an MDL, each event with its stack; and to the MDL that its pages come from. */
 void vf_mdl_print(const struct vf_mdl *entry);
 
+/* What to do about a warning of this name; "" where that is unknown. */
+const char *vf_advice(const char *slug);
+
 /* The place of a routine, a block of pool, */
 void vf_code_print(const char *title, const void *code);
 void vf_block_print(const struct ke_pool_block *block);

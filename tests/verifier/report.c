@@ -84,6 +84,10 @@ TEST_UNTIDY(report, of_a_fault__names_the_line_and_the_mapping_that_was_there)
     const struct stop stop = run_until_stop(use_mapping_of_freed, NULL);
 
     EXPECT_EQ(stop.code, PAGE_FAULT_IN_NONPAGED_AREA);
+    EXPECT(strstr(stop.stderr_text, "\nArguments:\nArg1: ") != NULL);
+    EXPECT(strstr(stop.stderr_text, ", 0: read, 2: write, 0x10: execute\nArg3: ") != NULL);
+    EXPECT(strstr(stop.stderr_text, "\nWhat to do: ") != NULL);
+    EXPECT(strstr(stop.stderr_text, "\nMore: pinion explain 0x50\n") != NULL);
     EXPECT(names(stop.stderr_text, "done at", "touch_it"));
     EXPECT(strstr(stop.stderr_text, ", which was freed:\n") != NULL);
     EXPECT(names(stop.stderr_text, "freed at", "use_mapping_of_freed"));
