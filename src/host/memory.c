@@ -110,7 +110,6 @@ int host_revoke(void *at, size_t bytes)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
 
-    host_unpoison(at, bytes);
     return counted(mmap(at, bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED ? -1 : 0);
 }
 

@@ -213,11 +213,24 @@ static bool map_host(struct machine *machine, struct mm_space *space, uint32_t f
 }
 
 /* Put pages out of reach for good. At its limit of mappings the host refuses a new one, but not to shut those that are there. */
-void mm_space_revoke(struct mm_space *space, uint32_t first, size_t npages)
+void mm_space_shut(struct mm_space *space, uint32_t first, size_t npages)
 {
     void *at = va_of(space, first);
 
     VERIFY(host_revoke(at, npages * HOST_PAGE_SIZE) == 0 || host_protect(at, npages * HOST_PAGE_SIZE, HOST_NONE) == 0);
+}
+
+/* Only mappings in system space have bytes that are poisoned; of a whole space this would take seconds. */
+void mm_space_unpoison(const struct mm_space *space, uint32_t first, size_t npages)
+{
+    if (space->kind == MM_KIND_SYSTEM_PTE)
+        host_unpoison(va_of(space, first), npages * HOST_PAGE_SIZE);
+}
+
+void mm_space_revoke(struct mm_space *space, uint32_t first, size_t npages)
+{
+    mm_space_unpoison(space, first, npages);
+    mm_space_shut(space, first, npages);
 }
 
 /* ---- memory of the space's own ---- */

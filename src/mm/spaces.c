@@ -49,8 +49,7 @@ static int make_tables(struct mm_space *space)
 static void unpoison_regions(const struct mm_space *space)
 {
     for (uint32_t i = 0; i < space->nregions; i++)
-        host_unpoison((const void *)(space->base + (uintptr_t)space->regions[i].first * HOST_PAGE_SIZE),
-                      (size_t)space->regions[i].npages * HOST_PAGE_SIZE);
+        mm_space_unpoison(space, space->regions[i].first, space->regions[i].npages);
 }
 
 static void drop_space(struct mm_space *space)
@@ -157,7 +156,8 @@ static void empty_space(struct mm_space *space)
 {
     struct table tables[TABLES];
 
-    mm_space_revoke(space, 0, space->npages);
+    unpoison_regions(space);
+    mm_space_shut(space, 0, space->npages);
     list_tables(space, tables);
     for (int i = 0; i < TABLES; i++)
         host_table_clear(tables[i].base, tables[i].bytes);

@@ -60,6 +60,8 @@ bool mm_space_is_unused_locked(const struct mm_space *space, uint32_t first, uin
 
 /* Put pages out of reach for good. */
 void mm_space_revoke(struct mm_space *space, uint32_t first, size_t npages);
+void mm_space_unpoison(const struct mm_space *space, uint32_t first, size_t npages);
+void mm_space_shut(struct mm_space *space, uint32_t first, size_t npages);      /* mm_space_revoke, of what is not poisoned */
 
 /* Return the frames of all its memory, when a space ends. */
 void mm_space_give_memory(struct machine *machine, struct mm_space *space);
