@@ -31,6 +31,7 @@ extern "C" {
 #endif
 
 typedef int                     NTSTATUS;
+typedef unsigned char           BOOLEAN;
 typedef unsigned int            ULONG;
 typedef struct _EPROCESS       *PEPROCESS;
 typedef struct _DEVICE_OBJECT  *PDEVICE_OBJECT;
@@ -230,11 +231,18 @@ struct pinion_request {
     void     *context;                  /* the caller's */
     NTSTATUS  status;
     uint64_t  information;              /* bytes moved */
+    BOOLEAN   sent;                     /* by pinion_submit: a driver has been given it, so that `done` runs */
 };
 
 /* Start it: STATUS_PENDING or what it ended with, and `done` runs in either case. A buffer that refuses the access, or
  * no memory for the request: that status, and `done` does not run. */
 PINION_API NTSTATUS pinion_submit(PFILE_OBJECT file, struct pinion_request *request);
+
+/*
+ * For a program that takes requests of the file for lost: how many have not ended. Each of the first few is a warning, irp-lost, whose place is
+ * the dispatch routine that had it last. Drivers must be at rest meanwhile.
+ */
+PINION_API unsigned pinion_report_lost(PFILE_OBJECT file);
 
 /* Start it and wait for its end; `done` is not used. */
 PINION_API NTSTATUS pinion_transfer(PFILE_OBJECT file, struct pinion_request *request);

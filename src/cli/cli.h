@@ -140,7 +140,6 @@ struct slot {
     uint64_t       nsectors;
     uint32_t       generation;          /* of its latest write */
     bool           reads_back;          /* a write succeeded: its next request reads the same sectors */
-    _Atomic bool   returned;
 };
 
 struct worker {

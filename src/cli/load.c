@@ -19,12 +19,12 @@ enum { SAMPLE_EVERY = 16, TICK_MS = 50 };
 
 static const int64_t NS_PER_MS = 1000000;
 
-/* A worker that hears nothing for so long takes its requests for lost; sooner than the session as a whole times out. */
+/* A worker that hears nothing for so long takes its requests for lost; well before the session as a whole times out. */
 static int64_t patience_ns(const struct load *load)
 {
-    const int64_t longest = 10000000000, half = (int64_t)(load->options->timeout_ns / 2);
+    const int64_t longest = 10000000000, part = (int64_t)(load->options->timeout_ns / 4);
 
-    return half == 0 || half > longest ? longest : half;
+    return part == 0 || part > longest ? longest : part;
 }
 
 /* ---- choosing the next request of a slot ---- */
@@ -120,7 +120,6 @@ static void request_done(struct pinion_request *request)
     struct worker *worker = slot->worker;
     struct slot *head = atomic_load(&worker->back);
 
-    atomic_store(&slot->returned, true);
     do
         slot->next = head;
     while (!atomic_compare_exchange_weak(&worker->back, &head, slot));
@@ -131,11 +130,9 @@ static void request_done(struct pinion_request *request)
 /* False: it was refused at the door, and `done` does not run. */
 static bool submit(struct slot *slot)
 {
-    NTSTATUS status;
+    const NTSTATUS status = pinion_submit(slot->worker->load->device, &slot->request);
 
-    atomic_store(&slot->returned, false);
-    status = pinion_submit(slot->worker->load->device, &slot->request);
-    if (NT_SUCCESS(status) || atomic_load(&slot->returned))
+    if (slot->request.sent)
         return true;
     slot->request.status = status;
     slot->request.information = 0;
@@ -428,10 +425,10 @@ bool load_run(struct load *load, struct tally *sum, uint64_t *elapsed_ns)
     started = start_workers(load);
     leave_run(load);
     await_workers(load);
-    for (unsigned i = 0; i < started; i++) {
-        host_thread_join(&load->workers[i].thread);
+    for (unsigned i = 0; i < started; i++)
         add_tally(sum, &load->workers[i].tally);
-    }
+    for (unsigned i = 0; sum->lost == 0 && i < started; i++)
+        host_thread_join(&load->workers[i].thread);     /* which waits for requests of the thread: not for lost ones */
     *elapsed_ns = host_now_ns() - load->start_ns;
     return started == load->options->threads;
 }

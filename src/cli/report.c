@@ -147,7 +147,9 @@ static void print_held(const struct result *result)
 /* What the numbers do not say by themselves. */
 static bool is_worth_a_line(const struct session *session)
 {
-    return !session->closed || session->timed_out || session->result.refused_by[0] != '\0' || verdict_of(session) == VERDICT_CRASHED;
+    const enum verdict verdict = verdict_of(session);
+
+    return !session->closed || session->result.refused_by[0] != '\0' || (verdict >= VERDICT_LOST && verdict <= VERDICT_CRASHED);
 }
 
 static void print_end(const struct session *session)

@@ -68,8 +68,9 @@ static bool make_requests(struct run *run)
 /* A driver that lost requests cannot be taken down: it may still touch them, and so may the disk. */
 static _Noreturn void give_up(struct run *run)
 {
-    cli_complain(0, "%llu requests did not come back: the driver holds their IRPs, or has forgotten them",
+    cli_complain(0, "requests that did not come back: %llu. The driver holds their IRPs, or has forgotten them",
                  (unsigned long long)run->result->tally.lost);
+    pinion_report_lost(run->load.device);
     run->result->injected = run->result->totals.injected_failures;
     send_result(run);
     session_leave(CLI_CLEAN);

@@ -38,6 +38,12 @@ static bool is_leak(const json_t *finding)
     return strstr(id, "-leak") != NULL || strstr(id, "-left") != NULL || strcmp(id, "0xC4/0x62") == 0;
 }
 
+/* What is lost leaks as well. */
+static bool is_loss(const json_t *finding)
+{
+    return strcmp(json_text(finding, "id"), "irp-lost") == 0;
+}
+
 /* The first finding of that sort; NULL: there is none. */
 static const json_t *find(const struct session *session, bool (*is_so)(const json_t *finding))
 {
@@ -77,7 +83,7 @@ enum verdict verdict_of(const struct session *session)
         return VERDICT_HUNG;
     if (ended_otherwise(session))
         return VERDICT_CRASHED;
-    if (session->result.tally.lost > 0)
+    if (session->result.tally.lost > 0 || find(session, is_loss) != NULL)
         return VERDICT_LOST;
     if (find(session, is_leak) != NULL || verdict_held(&session->result) > 0)
         return VERDICT_LEAK;
@@ -128,6 +134,21 @@ static void describe_leak(const struct session *session, char *text, size_t byte
         describe_finding(leak, "leak:", text, bytes);
     else
         snprintf(text, bytes, "leak: %" PRIu64 " things are still held", verdict_held(&session->result));
+}
+
+static void describe_loss(const struct session *session, char *text, size_t bytes)
+{
+    const json_t *loss = find(session, is_loss);
+    const uint64_t lost = session->result.tally.lost;
+    char place[256];
+
+    if (lost == 0) {
+        describe_finding(loss, "lost:", text, bytes);
+        return;
+    }
+    verdict_place(loss, place, sizeof(place));
+    snprintf(text, bytes, "%" PRIu64 " request%s never came back%s%s%s", lost, lost == 1 ? "" : "s", *place == '\0' ? "" : "; ", place,
+             *place == '\0' ? "" : lost == 1 ? " had it last" : " had the first of them last");
 }
 
 static bool is_hang(const json_t *finding)
@@ -184,7 +205,7 @@ void verdict_describe(const struct session *session, char *text, size_t bytes)
     case VERDICT_CRASHED: describe_crash(session, text, bytes); break;
     case VERDICT_WRONG_DATA: describe_wrong_data(&result->tally, text, bytes); break;
     case VERDICT_HUNG: describe_hang(session, text, bytes); break;
-    case VERDICT_LOST: snprintf(text, bytes, "%" PRIu64 " requests never came back", result->tally.lost); break;
+    case VERDICT_LOST: describe_loss(session, text, bytes); break;
     case VERDICT_REFUSED: case VERDICT_REFUSED_UNASKED:
         snprintf(text, bytes, "refused to start: %s, %s", result->refused_by, cli_status(result->refused_with));
         break;

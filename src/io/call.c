@@ -20,6 +20,16 @@ PDRIVER_DISPATCH io_dispatch_of(const DEVICE_OBJECT *device, UCHAR major)
     return major <= IRP_MJ_MAXIMUM_FUNCTION ? device->DriverObject->MajorFunction[major] : io_refuse_request;
 }
 
+uintptr_t io_irp_dispatch(const IRP *irp)
+{
+    const bool skipped = irp->CurrentLocation == irp->StackCount + 1;    /* by the highest driver, or it was never sent */
+    const IO_STACK_LOCATION *location = irp->Tail.Overlay.CurrentStackLocation - skipped;
+
+    if (irp->CurrentLocation < 1 || irp->CurrentLocation > irp->StackCount + 1)
+        return 0;
+    return location->DeviceObject == NULL ? 0 : (uintptr_t)io_dispatch_of(location->DeviceObject, location->MajorFunction);
+}
+
 NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
     struct machine *machine = ke_machine();

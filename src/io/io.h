@@ -94,6 +94,10 @@ void io_irp_free(struct machine *machine, PIRP irp);
 
 int  io_irps_boot(struct machine *machine);
 void io_irps_check(struct machine *machine);
+
+/* Warn of each request of the file that has not ended; how many. */
+unsigned io_irps_report_lost(struct machine *machine, const struct io_file *file);
+
 void io_irps_shutdown(struct machine *machine);
 void io_irps_thread_exit(struct machine *machine);
 
@@ -159,6 +163,9 @@ PDRIVER_DISPATCH io_dispatch_of(const DEVICE_OBJECT *device, UCHAR major);
 DRIVER_DISPATCH io_refuse_request;
 
 /* Complete an IRP in the dispatch routine that has it. */
+/* The dispatch routine that an IRP under way was given to last; 0: none. */
+uintptr_t io_irp_dispatch(const IRP *irp);
+
 NTSTATUS io_complete_now(PIRP irp, NTSTATUS status, ULONG_PTR information);
 
 /* For printers: the driver's routine, also where IoSetCompletionRoutineEx has put one of ours in its place. */

@@ -417,6 +417,40 @@ static void check_arena(struct io_arena *arena)
         ke_warn("irp-leak", "and %u IRP%s more", leaked - MOST_REPORTED, leaked == MOST_REPORTED + 1 ? "" : "s");
 }
 
+/* The finding's place is where the dispatch routine begins, told as a call from there. */
+static void report_lost(const IRP *irp)
+{
+    const uintptr_t dispatch = io_irp_dispatch(irp), at = dispatch + 1;
+    struct ke_finding finding;
+    char name[256];
+
+    ke_finding_begin(&finding);
+    host_symbols_begin();
+    host_symbol(at, name, sizeof(name));
+    host_symbols_end();
+    ke_warn("irp-lost", "IRP %p of a request has not come back; %s had it last", (const void *)irp, dispatch == 0 ? "no driver" : name);
+    ke_finding_stack("given to", &at, dispatch != 0);
+    ke_finding_end(&finding);
+}
+
+static unsigned report_lost_in(const struct io_arena *arena, const struct io_file *file, unsigned found)
+{
+    for (uint32_t i = 0; i < arena->nused; i++) {
+        struct io_slot *slot = (struct io_slot *)(void *)(arena->base + i * arena->slot_bytes);
+
+        if (atomic_load(&slot->live) && slot->file == file && found++ < MOST_REPORTED)
+            report_lost(io_slot_irp(slot));
+    }
+    return found;
+}
+
+unsigned io_irps_report_lost(struct machine *machine, const struct io_file *file)
+{
+    const struct io_irps *irps = machine->io->irps;
+
+    return report_lost_in(&irps->large, file, report_lost_in(&irps->small, file, 0));
+}
+
 void io_irps_check(struct machine *machine)
 {
     struct io_irps *irps = machine->io->irps;

@@ -123,10 +123,16 @@ NTSTATUS pinion_submit(PFILE_OBJECT file, struct pinion_request *request)
     if (request->done == NULL)
         ke_usage("pinion_submit: the request has no `done`; set it, or call pinion_transfer, which waits");
     status = build_transfer(machine, opened, top, request, finish_submitted, &irp);
-    if (!NT_SUCCESS(status))
+    request->sent = NT_SUCCESS(status);
+    if (!request->sent)
         return status;
     io_slot_of(machine, irp)->requester = request;
     return IofCallDriver(top, irp);
+}
+
+unsigned pinion_report_lost(PFILE_OBJECT file)
+{
+    return io_irps_report_lost(ke_machine(), (struct io_file *)(void *)file);
 }
 
 NTSTATUS pinion_transfer(PFILE_OBJECT file, struct pinion_request *request)

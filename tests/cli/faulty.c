@@ -18,6 +18,7 @@
 #define FAULT_HANGS    8            /* never returns from a read */
 #define FAULT_PRINTS   9            /* prints on stdout, and is otherwise well */
 #define FAULT_FILLS    10           /* has the C library fill more than its block of pool */
+#define FAULT_LOSES    11           /* without memory, returns an error and does not complete the read */
 
 static PDEVICE_OBJECT LowerOf(PDEVICE_OBJECT DeviceObject)
 {
@@ -73,6 +74,15 @@ static VOID FillTooMuch(VOID)
     ExFreePoolWithTag(block, 'lliF');
 }
 
+static BOOLEAN HasMemory(VOID)
+{
+    PVOID block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 64, 'tluf');
+
+    if (block != NULL)
+        ExFreePoolWithTag(block, 'tluf');
+    return block != NULL;
+}
+
 static NTSTATUS Read(PDEVICE_OBJECT DeviceObject, PIRP Irp)
 {
     if (FAULT == FAULT_EXITS)
@@ -87,6 +97,8 @@ static NTSTATUS Read(PDEVICE_OBJECT DeviceObject, PIRP Irp)
         FillTooMuch();
     if (FAULT == FAULT_LEAKS)
         IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
+    if (FAULT == FAULT_LOSES && !HasMemory())
+        return STATUS_INSUFFICIENT_RESOURCES;
     if (FAULT == FAULT_FORGETS) {
         IoMarkIrpPending(Irp);
         return STATUS_PENDING;
