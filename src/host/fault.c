@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bad accesses: one SIGSEGV and SIGBUS handler that describes the access and asks its owner what to do.
+ * Bad accesses and instructions: one handler that describes what a SIGSEGV, SIGBUS, SIGFPE or SIGILL means and asks its owner what to do.
  *
- * The handler runs on the faulting thread's own stack with both signals unblocked, by SA_NODEFER and an empty mask: its owner may leave
+ * The handler runs on the faulting thread's own stack with these signals unblocked, by SA_NODEFER and an empty mask: its owner may leave
  * it by siglongjmp to a point that saved no signal mask, and a fault inside it is a fault like any other. ThreadSanitizer blocks
  * signals around handlers all the same, so under it they are unblocked by hand, for a system call each time.
  */
@@ -15,9 +15,14 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-static host_fault_fn   *owner;
-static struct sigaction before_segv;
-static struct sigaction before_bus;
+static host_fault_fn *owner;
+
+static struct {
+    const int        signal;
+    struct sigaction before;
+} handled[] = {{.signal = SIGSEGV}, {.signal = SIGBUS}, {.signal = SIGFPE}, {.signal = SIGILL}};
+
+enum { NHANDLED = sizeof(handled) / sizeof(handled[0]) };
 
 #if defined(__SANITIZE_THREAD__)
 #define BLOCKS_AROUND_HANDLERS 1
@@ -32,8 +37,8 @@ static void unblock_faults(void)
     sigset_t faults;
 
     sigemptyset(&faults);
-    sigaddset(&faults, SIGSEGV);
-    sigaddset(&faults, SIGBUS);
+    for (unsigned i = 0; i < NHANDLED; i++)
+        sigaddset(&faults, handled[i].signal);
     pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
 }
 
@@ -91,15 +96,34 @@ static void read_registers(struct host_registers *registers, const ucontext_t *c
 #error "fault.c: describe() is needed for this processor"
 #endif
 
+/* Linux says FPE_INTDIV of each fault of a division, one whose quotient does not fit among them. False: what floating point does is not ours. */
+static bool classify(struct host_fault *fault, int signal, const siginfo_t *info)
+{
+    if (signal == SIGFPE)
+        fault->kind = info->si_code == FPE_INTOVF ? HOST_FAULT_OVERFLOW : HOST_FAULT_DIVIDE;
+    else
+        fault->kind = signal == SIGILL ? HOST_FAULT_ILLEGAL : HOST_FAULT_ACCESS;
+    return info->si_code > 0 && (signal != SIGFPE || info->si_code == FPE_INTDIV || info->si_code == FPE_INTOVF);
+}
+
+static const struct sigaction *before(int signal)
+{
+    unsigned i = 0;
+
+    while (handled[i].signal != signal)
+        i++;
+    return &handled[i].before;
+}
+
 /* A restored default disposition ends the process at the same instruction, with the same signal. */
 static void chain(int signal, siginfo_t *info, void *context)
 {
-    const struct sigaction *before = signal == SIGBUS ? &before_bus : &before_segv;
+    const struct sigaction *next = before(signal);
 
-    if (before->sa_flags & SA_SIGINFO)
-        before->sa_sigaction(signal, info, context);
-    else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN)
-        before->sa_handler(signal);
+    if (next->sa_flags & SA_SIGINFO)
+        next->sa_sigaction(signal, info, context);
+    else if (next->sa_handler != SIG_DFL && next->sa_handler != SIG_IGN)
+        next->sa_handler(signal);
     else
         sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
 }
@@ -122,7 +146,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
         unblock_faults();
     describe(&fault, info, context);
     read_registers(&fault_registers, context);
-    if (info->si_code <= 0 || owner(&fault) == HOST_FAULT_CHAIN)
+    if (!classify(&fault, signal, info) || owner(&fault) == HOST_FAULT_CHAIN)
         chain(signal, info, context);
     fault_registers = outer;
     errno = saved_errno;
@@ -134,15 +158,16 @@ int host_faults_install(host_fault_fn *handler)
 
     owner = handler;
     sigemptyset(&action.sa_mask);
-    if (sigaction(SIGSEGV, &action, &before_segv) != 0 || sigaction(SIGBUS, &action, &before_bus) != 0)
-        return -errno;
+    for (unsigned i = 0; i < NHANDLED; i++)
+        if (sigaction(handled[i].signal, &action, &handled[i].before) != 0)
+            return -errno;
     return 0;
 }
 
 void host_faults_remove(void)
 {
-    sigaction(SIGSEGV, &before_segv, NULL);
-    sigaction(SIGBUS, &before_bus, NULL);
+    for (unsigned i = 0; i < NHANDLED; i++)
+        sigaction(handled[i].signal, &handled[i].before, NULL);
 }
 
 static void on_alarm(int signal)

@@ -48,11 +48,14 @@ void host_unpoison(const void *at, size_t bytes);
 
 uint64_t host_calls(void);                              /* system calls that memory.c has made since the process began */
 
-/* ---- fault.c: bad accesses ---- */
+/* ---- fault.c: bad accesses and instructions ---- */
+
+enum host_fault_kind { HOST_FAULT_ACCESS, HOST_FAULT_DIVIDE, HOST_FAULT_OVERFLOW, HOST_FAULT_ILLEGAL };
 
 struct host_fault {
+    enum host_fault_kind kind;  /* of any but an access only `ip` and `frame` are known */
     uintptr_t va;               /* the address touched */
-    uintptr_t ip;               /* the instruction that touched it */
+    uintptr_t ip;               /* the instruction that did it */
     uintptr_t frame;            /* its frame pointer, where a stack walk starts */
     unsigned  access;           /* HOST_READ, HOST_WRITE or HOST_EXEC */
 };

@@ -10,6 +10,8 @@
  *     host memory                  STATUS_ACCESS_VIOLATION, or the host's own handler
  *
  * Where an exception is said, it is bug check 0xD1 at DISPATCH_LEVEL and above.
+ *
+ * A division that has no quotient and an instruction that does not exist are exceptions as well, at any IRQL.
  */
 
 #include "mm/state.h"
@@ -94,6 +96,23 @@ static enum host_fault_verdict fault_in_space(struct mm_space *space, const stru
     raise_in_driver(STATUS_ACCESS_VIOLATION, fault);
 }
 
+/* While nobody would catch it and the host wants faults, they are the host's. */
+static bool is_the_hosts(const struct machine *machine)
+{
+    return machine->options.faults_to_host && ke_self()->exceptions == NULL;
+}
+
+static _Noreturn void raise_of_instruction(const struct host_fault *fault)
+{
+    static const NTSTATUS statuses[] = {
+        [HOST_FAULT_DIVIDE] = STATUS_INTEGER_DIVIDE_BY_ZERO,
+        [HOST_FAULT_OVERFLOW] = STATUS_INTEGER_OVERFLOW,
+        [HOST_FAULT_ILLEGAL] = STATUS_ILLEGAL_INSTRUCTION,
+    };
+
+    ke_raise(statuses[fault->kind], fault->ip);
+}
+
 enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
 {
     struct machine *machine = &ke_the_machine;
@@ -102,6 +121,11 @@ enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
 
     if (atomic_load(&machine->state) != KE_MACHINE_RUNNING)
         return HOST_FAULT_CHAIN;
+    if (fault->kind != HOST_FAULT_ACCESS) {
+        if (is_the_hosts(machine))
+            return HOST_FAULT_CHAIN;
+        raise_of_instruction(fault);
+    }
     switch (mm_classify(machine, fault->va, &space)) {
     case MM_KIND_WINDOW:
         mm_window_page(machine, fault->va, &page);
@@ -111,7 +135,7 @@ enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
     case MM_KIND_HOST:
         if (fault->va > MM_HIGHEST_USER_ADDRESS)
             stop_in_system_space(fault, 0);
-        if (machine->options.faults_to_host && ke_self()->exceptions == NULL)
+        if (is_the_hosts(machine))
             return HOST_FAULT_CHAIN;
         require_low_irql(fault);
         raise_in_driver(STATUS_ACCESS_VIOLATION, fault);

@@ -172,6 +172,64 @@ TEST(ke_exception, access__of_a_guard_page__is_guard_page_violation_once)
     pinion_user_free(buffer);
 }
 
+#if defined(__x86_64__)                 /* other processors divide by zero without a word */
+
+#ifdef __clang__
+__attribute__((no_sanitize("integer-divide-by-zero")))
+#else
+__attribute__((no_sanitize("undefined")))
+#endif
+static void divide_by(void *context)
+{
+    volatile int quotient = 1000 / *(volatile int *)context;
+
+    UNREFERENCED_PARAMETER(quotient);
+}
+
+static void execute_no_instruction(void *context)
+{
+    UNREFERENCED_PARAMETER(context);
+    __asm__ volatile("ud2");
+}
+
+/* A division by zero and an instruction that does not exist are exceptions too, as often as they happen, at any IRQL. */
+TEST(ke_exception, instruction__that_has_no_result__is_an_exception)
+{
+    int zero = 0, two = 2;
+
+    for (int i = 0; i < 20; i++) {
+        EXPECT_RAISES(STATUS_INTEGER_DIVIDE_BY_ZERO, divide_by, &zero);
+        EXPECT_RAISES(STATUS_SUCCESS, divide_by, &two);
+        EXPECT_RAISES(STATUS_ILLEGAL_INSTRUCTION, execute_no_instruction, NULL);
+    }
+    raise_irql(DISPATCH_LEVEL);
+    EXPECT_RAISES(STATUS_INTEGER_DIVIDE_BY_ZERO, divide_by, &zero);
+    KeLowerIrql(PASSIVE_LEVEL);
+}
+
+/* Uncaught, they stop the machine as any exception does. */
+STOP_TEST(ke_exception, division__uncaught__stops_with_0x1e, KMODE_EXCEPTION_NOT_HANDLED, 0xFFFFFFFFC0000094)
+{
+    boot("ram=16M");
+    divide_by(&(int){0});
+}
+
+static void boot_for_host_faults_and_divide(void *context)
+{
+    boot("ram=16M:faults=host");
+    EXPECT_RAISES(STATUS_INTEGER_DIVIDE_BY_ZERO, divide_by, context);
+    divide_by(context);
+}
+
+/* With faults=host they are the host's where nobody would catch them. */
+TEST_UNTIDY(ke_exception, division__uncaught_with_faults_host__is_the_hosts)
+{
+    signal(SIGFPE, SIG_DFL);
+    EXPECT_EQ(run_until_stop(boot_for_host_faults_and_divide, &(int){0}).exit_status, -SIGFPE);
+}
+
+#endif
+
 static void raise_irql_and_then_an_exception(void *context)
 {
     UNREFERENCED_PARAMETER(context);
