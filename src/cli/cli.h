@@ -28,7 +28,7 @@
 #include <stdio.h>
 
 /* Exit codes of the command. */
-enum { CLI_CLEAN = 0, CLI_WRONG = 1, CLI_USAGE = 2 };
+enum { CLI_CLEAN = 0, CLI_WRONG = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };     /* interrupted, and what ran was well */
 
 enum { SECTOR_BYTES = 512, GUARD_BYTES = 64 };
 
@@ -89,6 +89,11 @@ void cc_help(void);
 
 /* One line "pinion: ..." on stderr; the result is `code`. */
 int cli_complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The exit code, unless what was printed did not all reach stdout: then it complains. */
+int cli_end(int code);
+
+/* ---- status.c ---- */
 
 /* "STATUS_END_OF_FILE (0xC0000011)"; the text is good until the thread's next call. */
 const char *cli_status(NTSTATUS status);
@@ -250,9 +255,12 @@ struct session {
     bool     closed;                    /* the run ended by itself, with this code: */
     int      code;
     bool     timed_out;
+    bool     cut_off;                   /* it had not ended a while after an interrupt */
+    json_t  *cut_off_at;                /* a place of the driver where it was then; NULL: not known */
     struct host_child child;            /* of a session without a child: as if that had ended with `code` */
     double   seconds;
     unsigned nmet;                      /* of the calls that were to fail: so many were made */
+    unsigned nnot_made;                 /* of the calls of --faults ID: so many were not */
     json_t  *findings;                  /* an array */
     json_t  *calls;                     /* an array, in the order in which they were met */
 };
@@ -308,6 +316,9 @@ enum verdict {
     VERDICT_WELL,                       /* and requests failed only where failures were injected */
     VERDICT_REFUSED,                    /* the driver would not start, because a failure was injected */
     VERDICT_LAST_GOOD = VERDICT_REFUSED,
+    VERDICT_INTERRUPTED,                /* by ctrl-C; neither good nor bad */
+    VERDICT_LAST_NOT_BAD = VERDICT_INTERRUPTED,
+    VERDICT_NOT_MADE,                   /* calls of --faults ID */
     VERDICT_REFUSED_UNASKED,            /* it would not start, and nothing had been injected */
     VERDICT_UNEXPLAINED,                /* more requests failed than failures were injected */
     VERDICT_WRONG_DATA,
@@ -320,6 +331,7 @@ enum verdict {
     VERDICTS
 };
 enum verdict verdict_of(const struct session *session);
+int          verdict_code(enum verdict verdict);            /* exit code of the command */
 const char  *verdict_name(enum verdict verdict);            /* for machines: "bug-check" */
 
 /* One line for people. */
@@ -335,7 +347,7 @@ void verdict_place(const json_t *object, char *text, size_t bytes);
 /* ---- report.c ---- */
 
 json_t *report_setting(const struct cli_options *options, const struct result *result);
-void    report_title(const char *driver, bool clean);
+void    report_title(const char *driver, int code);             /* the exit code */
 void    report_json(json_t *object);    /* on stdout; the object is used up */
 void    report_print(const struct cli_options *options, const struct session *session);    /* on stdout: a table, or JSON if asked for */
 

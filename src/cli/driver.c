@@ -56,10 +56,32 @@ static bool find_entry(struct driver *driver, const char *path)
     return true;
 }
 
+/* Does the file name that symbol, which the process does not have? Loading it would end the process. */
+static bool lacks(const char *path, const char *symbol)
+{
+    enum { STEP_BYTES = 65536, LONGEST_SYMBOL = 64 };
+    char chunk[STEP_BYTES + LONGEST_SYMBOL];
+    struct host_file file;
+    bool found = false;
+
+    if (dlsym(RTLD_DEFAULT, symbol) != NULL || host_file_open(&file, path, false) != 0)
+        return false;
+    for (uint64_t off = 0; off < file.bytes && !found; off += STEP_BYTES) {
+        const size_t bytes = file.bytes - off < sizeof(chunk) ? (size_t)(file.bytes - off) : sizeof(chunk);
+
+        found = host_file_read(&file, off, chunk, bytes) == 0 && memmem(chunk, bytes, symbol, strlen(symbol) + 1) != NULL;
+    }
+    host_file_close(&file);
+    return found;
+}
+
 bool driver_open(struct driver *driver, const char *path)
 {
     char local[4096];
 
+    if (lacks(path, "__asan_init"))
+        return cli_complain(false, "%s is compiled with -fsanitize=address, and this pinion is not: set LD_PRELOAD to what "
+                            "'gcc -print-file-name=libasan.so' prints, or use a pinion that is built with the preset asan", path);
     /* Without a slash dlopen would look among the system's libraries. */
     snprintf(local, sizeof(local), "%s%s", strchr(path, '/') == NULL ? "./" : "", path);
     driver->module = dlopen(local, RTLD_NOW | RTLD_LOCAL);

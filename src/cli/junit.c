@@ -69,9 +69,14 @@ static bool is_clean(const json_t *run)
     return json_is_true(json_object_get(run, "clean"));
 }
 
+static bool is_interrupted(const json_t *run)
+{
+    return strcmp(json_text(run, "verdict"), verdict_name(VERDICT_INTERRUPTED)) == 0;
+}
+
 static bool is_skipped(const json_t *run)
 {
-    return json_is_false(json_object_get(run, "made")) && is_clean(run);
+    return (json_is_false(json_object_get(run, "made")) && is_clean(run)) || is_interrupted(run);
 }
 
 static bool is_error(const json_t *run)
@@ -157,7 +162,7 @@ static struct totals count(const json_t *runs)
         totals.tests++;
         totals.skipped += is_skipped(run);
         totals.errors += is_error(run);
-        totals.failures += !is_clean(run) && !is_error(run);
+        totals.failures += !is_clean(run) && !is_error(run) && !is_skipped(run);
         totals.seconds += seconds_of(run);
     }
     return totals;

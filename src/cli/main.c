@@ -3,6 +3,7 @@
 
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,13 @@ int cli_complain(int code, const char *format, ...)
     return code;
 }
 
+int cli_end(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    return cli_complain(CLI_USAGE, "what there is to print cannot be written: %s", strerror(errno));
+}
+
 static void print_help(void)
 {
     puts("pinion: the memory path of Windows drivers, on Linux\n"
@@ -30,7 +38,7 @@ static void print_help(void)
          "  pinion help [COMMAND]                          this text, or all about one command\n"
          "  pinion version                                 the version\n"
          "\n"
-         "Exit code: 0 all is well, 1 the driver did something wrong, 2 the command line was not understood.");
+         "Exit code: 0 all is well, 1 the driver did something wrong, 2 the command line was not understood, 130 interrupted.");
 }
 
 static int command_help(int argc, char **argv)
@@ -66,10 +74,8 @@ static int command_run(int argc, char **argv)
     return options_parse(argc, argv, &options, &code) ? session_main(&options) : code;
 }
 
-int main(int argc, char **argv)
+static int run_command(const char *command, int argc, char **argv)
 {
-    const char *command = argc < 2 ? "" : argv[1];
-
     if (strcmp(command, "run") == 0)
         return command_run(argc - 1, argv + 1);
     if (strcmp(command, "cc") == 0)
@@ -83,4 +89,9 @@ int main(int argc, char **argv)
     if (*command == '\0')
         return cli_complain(CLI_USAGE, "say what to do: 'pinion run DRIVER.so --file PATH'; 'pinion help' tells more");
     return cli_complain(CLI_USAGE, "there is no command '%s'; 'pinion help' lists the commands", command);
+}
+
+int main(int argc, char **argv)
+{
+    return cli_end(run_command(argc < 2 ? "" : argv[1], argc, argv));
 }

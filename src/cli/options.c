@@ -152,16 +152,22 @@ static bool set_ram(struct cli_options *options, const char *text)
     return is_boot_value(text);
 }
 
+/* A "-" would be taken for stdout, where the report goes. */
+static bool is_path(const char *text)
+{
+    return *text != '\0' && strcmp(text, "-") != 0;
+}
+
 static bool set_sarif(struct cli_options *options, const char *text)
 {
     options->sarif_path = text;
-    return *text != '\0';
+    return is_path(text);
 }
 
 static bool set_junit(struct cli_options *options, const char *text)
 {
     options->junit_path = text;
-    return *text != '\0';
+    return is_path(text);
 }
 
 static bool set_fail(struct cli_options *options, const char *text)
@@ -250,8 +256,8 @@ static const struct entry {
     {"timeout", "end the run, as a hang, when it has lasted so long (no limit; with --faults 10)", "SECONDS", set_timeout, "a number above 0", 0},
     {"in-process", "run the driver in this process and not in a child, for a debugger", FLAG(in_process)},
     {"json", "print the result as one JSON object", FLAG(json)},
-    {"sarif", "write the findings as SARIF 2.1.0, for tools that review code", "FILE", set_sarif, "the path of a file", 0},
-    {"junit", "write the runs as JUnit XML, for CI servers", "FILE", set_junit, "the path of a file", 0},
+    {"sarif", "write the findings as SARIF 2.1.0, for tools that review code", "FILE", set_sarif, "the path of a file (/dev/stdout is one)", 0},
+    {"junit", "write the runs as JUnit XML, for CI servers", "FILE", set_junit, "the path of a file (/dev/stdout is one)", 0},
     {"help", "this text", NULL, NULL, NULL, 0},
 };
 
@@ -277,8 +283,8 @@ void options_help(void)
     puts("\n"
          "Options of the machine may also stand in PINION_OPTIONS; those given here win.\n"
          "Exit code: 0 all is well; 1 findings, wrong data, or requests that failed though no --fail explains it;\n"
-         "2 the command line, the file or the driver cannot be used. The driver runs in a child process: a bug check or a\n"
-         "crash ends that, and is reported.");
+         "2 the command line, the file or the driver cannot be used; 130 interrupted by ctrl-C, and what had run was well.\n"
+         "The driver runs in a child process: a bug check or a crash ends that, and is reported.");
 }
 
 /* ---- the command line ---- */

@@ -10,35 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- statuses ---- */
-
-static const struct status_name {
-    NTSTATUS    status;
-    const char *name;
-} status_names[] = {
-#define NAMED(status) {(NTSTATUS)status, #status}
-    NAMED(STATUS_SUCCESS), NAMED(STATUS_PENDING), NAMED(STATUS_UNSUCCESSFUL), NAMED(STATUS_NOT_IMPLEMENTED),
-    NAMED(STATUS_ACCESS_VIOLATION), NAMED(STATUS_INVALID_PARAMETER), NAMED(STATUS_NO_SUCH_DEVICE),
-    NAMED(STATUS_INVALID_DEVICE_REQUEST), NAMED(STATUS_END_OF_FILE), NAMED(STATUS_MORE_PROCESSING_REQUIRED),
-    NAMED(STATUS_NO_MEMORY), NAMED(STATUS_ACCESS_DENIED), NAMED(STATUS_BUFFER_TOO_SMALL),
-    NAMED(STATUS_INSUFFICIENT_RESOURCES), NAMED(STATUS_MEDIA_WRITE_PROTECTED), NAMED(STATUS_DEVICE_NOT_READY),
-    NAMED(STATUS_NOT_SUPPORTED), NAMED(STATUS_INTERNAL_ERROR), NAMED(STATUS_INVALID_USER_BUFFER),
-    NAMED(STATUS_INVALID_PARAMETER_2), NAMED(STATUS_CANCELLED), NAMED(STATUS_IO_DEVICE_ERROR),
-#undef NAMED
-};
-
-const char *cli_status(NTSTATUS status)
-{
-    static _Thread_local char text[64];
-    const char *name = "NTSTATUS";
-
-    for (size_t i = 0; i < sizeof(status_names) / sizeof(status_names[0]); i++)
-        if (status_names[i].status == status)
-            name = status_names[i].name;
-    snprintf(text, sizeof(text), "%s (0x%08X)", name, (unsigned)status);
-    return text;
-}
-
 /* ---- what the numbers say ---- */
 
 static double per_second(const struct result *result, uint64_t count)
@@ -76,11 +47,12 @@ static void row(const char *label, const char *format, ...)
     putchar('\n');
 }
 
-void report_title(const char *driver, bool clean)
+void report_title(const char *driver, int code)
 {
+    const char *what = code == CLI_CLEAN ? "all is well" : code == CLI_INTERRUPTED ? "interrupted" : "NOT well";
     const bool bold = isatty(STDOUT_FILENO);
 
-    printf("%s%s: %s%s\n", bold ? "\033[1m" : "", driver, clean ? "all is well" : "NOT well", bold ? "\033[0m" : "");
+    printf("%s%s: %s%s\n", bold ? "\033[1m" : "", driver, what, bold ? "\033[0m" : "");
 }
 
 static void print_setting(const struct cli_options *options, const struct result *result)
@@ -149,7 +121,8 @@ static bool is_worth_a_line(const struct session *session)
 {
     const enum verdict verdict = verdict_of(session);
 
-    return !session->closed || session->result.refused_by[0] != '\0' || (verdict >= VERDICT_LOST && verdict <= VERDICT_CRASHED);
+    return !session->closed || session->result.refused_by[0] != '\0' || verdict == VERDICT_INTERRUPTED || verdict == VERDICT_NOT_MADE ||
+           (verdict >= VERDICT_LOST && verdict <= VERDICT_CRASHED);
 }
 
 static void print_end(const struct session *session)
@@ -167,7 +140,7 @@ static void print_end(const struct session *session)
 /* Of a run that did not get as far as to its end there is nothing to count. */
 static void print_table(const struct cli_options *options, const struct session *session)
 {
-    report_title(session->result.driver_name, verdict_of(session) <= VERDICT_LAST_GOOD);
+    report_title(session->result.driver_name, verdict_code(verdict_of(session)));
     print_setting(options, &session->result);
     if (session->closed) {
         print_requests(options, &session->result);
@@ -274,7 +247,7 @@ static json_t *json_of_session(const struct cli_options *options, const struct s
     json_object_set_new(object, "held", json_of_held(result));
     add_count(object, "findings", json_array_size(session->findings));
     json_object_set(object, "reports", session->findings);
-    json_object_set_new(object, "interrupted", json_boolean(result->interrupted));
+    json_object_set_new(object, "interrupted", json_boolean(result->interrupted || session->cut_off));
     verdict_describe(session, text, sizeof(text));
     json_object_set_new(object, "verdict", json_string(verdict_name(verdict)));
     json_object_set_new(object, "outcome", json_string(text));

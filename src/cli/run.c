@@ -203,6 +203,7 @@ static int with_loaded_module(struct run *run)
 {
     int code = CLI_USAGE;
 
+    send_result(run);                   /* loading may end the process */
     session_send(RECORD_LOADING, NULL, 0);
     if (driver_open(&run->driver, run->options->driver_path)) {
         snprintf(run->result->driver_module, sizeof(run->result->driver_module), "%s", run->driver.path);
@@ -251,6 +252,8 @@ static bool make_scratch(struct run *run)
     snprintf(beside, sizeof(beside), "%.*s", slash == NULL ? 1 : (int)(slash - path) + 1, slash == NULL ? "." : path);
     if (!make_scratch_in(run, given == NULL ? beside : given, &error) && given == NULL)
         make_scratch_in(run, "/tmp", &error);
+    if (error == -EINTR)
+        return cli_complain(false, "interrupted while the scratch copy was made: nothing was run");
     if (error != 0)
         return cli_complain(false, "no scratch copy of %s can be made: %s; let TMPDIR name a directory with room for "
                             "%llu bytes", path, strerror(-error), (unsigned long long)run->file.bytes);
@@ -278,7 +281,7 @@ static int with_scratch(struct run *run)
     if (!run->options->write || run->options->in_place)
         return with_target(run);
     if (!make_scratch(run))
-        return host_interrupted() ? CLI_WRONG : CLI_USAGE;
+        return host_interrupted() ? CLI_INTERRUPTED : CLI_USAGE;
     code = with_target(run);
     host_scratch_destroy(&run->scratch);
     return code;

@@ -173,7 +173,8 @@ static void add_run(struct sarif *sarif, const json_t *run)
 
     json_array_foreach(reports, i, report)
         add_report(sarif, run, report);
-    if (json_array_size(reports) == 0 && !json_is_true(json_object_get(run, "clean")))
+    if (json_array_size(reports) == 0 && !json_is_true(json_object_get(run, "clean")) &&
+        strcmp(json_text(run, "verdict"), verdict_name(VERDICT_INTERRUPTED)) != 0)
         add_verdict(sarif, run);
 }
 
@@ -201,7 +202,7 @@ bool sarif_write(const char *path, const char *driver_path, const json_t *runs)
 
     if (getcwd(sarif.root, sizeof(sarif.root) - 1) == NULL)
         sarif.root[0] = '\0';
-    else
+    else if (strcmp(sarif.root, "/") != 0)
         strcat(sarif.root, "/");
     json_array_foreach(runs, i, run)
         add_run(&sarif, run);

@@ -7,7 +7,7 @@
  *     run 2.1, calls 2 and 2.1 fail may meet more, which are numbered on: 2.3, ...
  *
  * The runs that begin with one call are its family. What a family meets for the first time belongs to it, though another family may
- * meet it too: so families depend on nothing but the first run, and a shard is a set of families, chosen by the ids of the calls they begin with.
+ * meet it too: so families depend on nothing but the first run, and a shard is a set of families, chosen by the ranks of the ids of the calls they begin with.
  *
  *   call      a routine reached through the same frames of the driver (pinion_call)
  *   attempt   one run, and the call that it is to make fail, after those that lead to it
@@ -43,6 +43,7 @@ struct plan {
     size_t          known_count, known_room;
     size_t          nfamilies;          /* in all shards */
     size_t          nbad, nnot_made;
+    size_t          nleft;              /* calls that an interrupt left untried */
     bool            interrupted;
 };
 
@@ -121,7 +122,9 @@ static void conclude(struct plan *plan, struct attempt *attempt, const struct se
     attempt->seconds = session->seconds;
     attempt->findings = json_incref(session->findings);
     verdict_describe(session, attempt->outcome, sizeof(attempt->outcome));
-    if (attempt->verdict > VERDICT_LAST_GOOD) {
+    if (attempt->verdict == VERDICT_INTERRUPTED) {
+        plan->nleft += nfail > 0;
+    } else if (attempt->verdict > VERDICT_LAST_NOT_BAD) {
         plan->nbad++;
     } else if (!attempt->made) {
         plan->nnot_made++;
@@ -142,7 +145,7 @@ static void show_printed(struct attempt *attempt, const struct session *session)
 {
     char number[32], name[320], *printed;
 
-    if (attempt->verdict <= VERDICT_LAST_GOOD)
+    if (attempt->verdict <= VERDICT_LAST_NOT_BAD)
         return;
     printed = session_printed(session);
     name_attempt(attempt, number, sizeof(number));
@@ -181,9 +184,15 @@ static bool run_attempt(struct plan *plan, long at, struct session *session, int
 
 /* ---- families ---- */
 
-static bool is_in_shard(const struct plan *plan, uint64_t id)
+/* By its rank among the ids of the first run, so that the parts differ by one call at most. */
+static bool is_in_shard(const struct plan *plan, const json_t *calls, uint64_t id)
 {
-    return plan->options->nshards == 0 || id % plan->options->nshards == plan->options->shard - 1;
+    const json_t *call;
+    size_t i, rank = 0;
+
+    json_array_foreach(calls, i, call)
+        rank += json_id(call) < id;
+    return plan->options->nshards == 0 || rank % plan->options->nshards == plan->options->shard - 1;
 }
 
 static void add_members(struct plan *plan, long after, const json_t *calls, unsigned family, unsigned *members)
@@ -236,6 +245,7 @@ static bool run_family(struct plan *plan, const json_t *first, unsigned family, 
         add_members(plan, at, session.calls, family, &members);
         session_free(&session);
     }
+    plan->nleft += plan->n - (size_t)at;
     drop_attempts(plan, (size_t)at);
     plan->known_count = known_count;
     return true;
@@ -244,10 +254,14 @@ static bool run_family(struct plan *plan, const json_t *first, unsigned family, 
 static bool run_families(struct plan *plan, const json_t *calls, int *code)
 {
     plan->nfamilies = json_array_size(calls);
-    for (size_t i = 0; i < plan->nfamilies && !host_interrupted(); i++) {
+    for (size_t i = 0; i < plan->nfamilies; i++) {
         const json_t *call = json_array_get(calls, i);
 
-        if (is_in_shard(plan, json_id(call)) && !run_family(plan, call, (unsigned)i + 1, code))
+        if (!is_in_shard(plan, calls, json_id(call)))
+            continue;
+        if (host_interrupted())
+            plan->nleft++;
+        else if (!run_family(plan, call, (unsigned)i + 1, code))
             return false;
     }
     progress_clear();
@@ -271,7 +285,7 @@ static bool run_all(struct plan *plan, int *code)
     json_array_foreach(calls, i, call)
         add_known(plan, json_id(call));
     session_free(&session);
-    done = plan->nbad > 0 || run_families(plan, calls, code);
+    done = plan->attempts[0].verdict != VERDICT_WELL || run_families(plan, calls, code);
     plan->interrupted = host_interrupted();
     json_decref(calls);
     return done;
@@ -279,9 +293,9 @@ static bool run_all(struct plan *plan, int *code)
 
 /* ---- what the user sees ---- */
 
-static bool is_clean(const struct plan *plan)
+static int code_of(const struct plan *plan)
 {
-    return plan->nbad == 0 && !plan->interrupted;
+    return plan->nbad > 0 ? CLI_WRONG : plan->interrupted ? CLI_INTERRUPTED : CLI_CLEAN;
 }
 
 static const json_t *frame_of(const struct attempt *attempt, size_t i)
@@ -332,20 +346,22 @@ static void print_row(const struct plan *plan, const struct attempt *attempt)
     name_attempt(attempt, number, sizeof(number));
     name_path(plan, attempt, path, sizeof(path));
     printf("  %-5s %016" PRIx64 "  %s in %s\n        %s%s\n", number, attempt->id, json_text(attempt->call, "routine"), path,
-           attempt->verdict > VERDICT_LAST_GOOD ? "NOT WELL: " : "", attempt->outcome);
+           attempt->verdict > VERDICT_LAST_NOT_BAD ? "NOT WELL: " : "", attempt->outcome);
 }
 
 static void print_summary(const struct plan *plan)
 {
     const struct cli_options *options = plan->options;
-    const size_t tried = plan->n - 1;
+    const size_t tried = plan->n - 1, ninterrupted = plan->attempts[tried].verdict == VERDICT_INTERRUPTED;
 
-    printf("  %zu call%s failed, %zu well, %zu not well", tried, tried == 1 ? "" : "s", tried - plan->nbad - plan->nnot_made, plan->nbad);
+    printf("  %zu call%s failed, %zu well, %zu not well", tried, tried == 1 ? "" : "s", tried - plan->nbad - plan->nnot_made - ninterrupted, plan->nbad);
     if (plan->nnot_made > 0)
         printf(", %zu not made again", plan->nnot_made);
     if (options->nshards != 0)
         printf("; shard %u of %u, %zu calls before any failure in all shards", options->shard, options->nshards, plan->nfamilies);
-    printf("%s\n", plan->interrupted ? "; interrupted" : "");
+    if (plan->interrupted)
+        printf("; interrupted: %zu known calls were not tried to the end, nor what only their failure leads to", plan->nleft);
+    putchar('\n');
     if (plan->nbad > 0 && tried > 0)
         printf("  to repeat one: the same command with --faults ID, for a debugger --faults ID --in-process\n");
 }
@@ -354,12 +370,13 @@ static void print_table(const struct plan *plan)
 {
     const struct cli_options *options = plan->options;
 
-    report_title(plan->first.driver_name, is_clean(plan));
+    report_title(plan->first.driver_name, code_of(plan));
     printf("  each run: %" PRIu64 " bytes of %s, seed %" PRIu64 ", %u thread%s with %u request%s in flight\n", plan->first.file_bytes,
            options->file_path, options->seed, options->threads, options->threads == 1 ? "" : "s", options->depth,
            options->depth == 1 ? "" : "s");
     if (plan->attempts[0].verdict != VERDICT_WELL) {
-        printf("  nothing was made to fail, because without that it is not well: %s\n", plan->attempts[0].outcome);
+        printf("  nothing was made to fail, because without that %s: %s\n",
+               plan->nbad > 0 ? "it is not well" : "it did not run to its end", plan->attempts[0].outcome);
         return;
     }
     for (size_t i = 1; i < plan->n; i++)
@@ -411,7 +428,8 @@ static json_t *json_of_plan(const struct plan *plan)
     json_object_set_new(object, "calls", json_of_attempts(plan, 1));
     json_object_set_new(object, "not_made", json_integer((json_int_t)plan->nnot_made));
     json_object_set_new(object, "interrupted", json_boolean(plan->interrupted));
-    json_object_set_new(object, "clean", json_boolean(is_clean(plan)));
+    json_object_set_new(object, "not_tried", json_integer((json_int_t)plan->nleft));
+    json_object_set_new(object, "clean", json_boolean(code_of(plan) == CLI_CLEAN));
     return object;
 }
 
@@ -427,7 +445,7 @@ static int report(const struct plan *plan)
         report_json(json_of_plan(plan));
     else
         print_table(plan);
-    return !written ? CLI_USAGE : is_clean(plan) ? CLI_CLEAN : CLI_WRONG;
+    return written ? code_of(plan) : CLI_USAGE;
 }
 
 static void plan_free(struct plan *plan)

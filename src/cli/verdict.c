@@ -69,6 +69,16 @@ static enum verdict verdict_of_requests(const struct result *result)
     return VERDICT_WELL;
 }
 
+/* What a whole run would have had to show. */
+static enum verdict verdict_of_rest(const struct session *session)
+{
+    const enum verdict verdict = verdict_of_requests(&session->result);
+
+    if (verdict > VERDICT_LAST_GOOD)
+        return verdict;
+    return session->result.interrupted ? VERDICT_INTERRUPTED : session->nnot_made > 0 ? VERDICT_NOT_MADE : verdict;
+}
+
 /* A process that went on to its end may still have ended otherwise than it meant to: a sanitizer speaks last. */
 static bool ended_otherwise(const struct session *session)
 {
@@ -81,6 +91,8 @@ enum verdict verdict_of(const struct session *session)
         return VERDICT_STOPPED;
     if (session->timed_out)
         return VERDICT_HUNG;
+    if (session->cut_off)
+        return VERDICT_INTERRUPTED;
     if (ended_otherwise(session))
         return VERDICT_CRASHED;
     if (session->result.tally.lost > 0 || find(session, is_loss) != NULL)
@@ -89,13 +101,19 @@ enum verdict verdict_of(const struct session *session)
         return VERDICT_LEAK;
     if (find(session, NULL) != NULL)
         return VERDICT_FINDING;
-    return verdict_of_requests(&session->result);
+    return verdict_of_rest(session);
+}
+
+int verdict_code(enum verdict verdict)
+{
+    return verdict <= VERDICT_LAST_GOOD ? CLI_CLEAN : verdict == VERDICT_INTERRUPTED ? CLI_INTERRUPTED : CLI_WRONG;
 }
 
 const char *verdict_name(enum verdict verdict)
 {
     static const char *const names[VERDICTS] = {
-        [VERDICT_WELL] = "well", [VERDICT_REFUSED] = "refused-to-start", [VERDICT_REFUSED_UNASKED] = "refused-to-start-unasked",
+        [VERDICT_WELL] = "well", [VERDICT_REFUSED] = "refused-to-start", [VERDICT_INTERRUPTED] = "interrupted",
+        [VERDICT_NOT_MADE] = "call-not-made", [VERDICT_REFUSED_UNASKED] = "refused-to-start-unasked",
         [VERDICT_UNEXPLAINED] = "requests-failed-unexplained", [VERDICT_WRONG_DATA] = "wrong-data", [VERDICT_LEAK] = "leak",
         [VERDICT_FINDING] = "warning", [VERDICT_LOST] = "requests-lost", [VERDICT_HUNG] = "hang", [VERDICT_CRASHED] = "crash",
         [VERDICT_STOPPED] = "bug-check",
@@ -193,6 +211,18 @@ static void describe_wrong_data(const struct tally *tally, char *text, size_t by
              tally->wrong_bytes, tally->cut_short, tally->guards_broken);
 }
 
+static void describe_interrupt(const struct session *session, char *text, size_t bytes)
+{
+    const struct result *result = &session->result;
+    char place[256];
+
+    verdict_place(session->cut_off_at, place, sizeof(place));
+    if (!session->cut_off)
+        snprintf(text, bytes, "interrupted after %" PRIu64 " requests: the rest was not run", result->tally.requests);
+    else
+        snprintf(text, bytes, "interrupted: it did not end then, and nothing is known of its requests%s%s", *place == '\0' ? "" : "; it was in ", place);
+}
+
 void verdict_describe(const struct session *session, char *text, size_t bytes)
 {
     const struct result *result = &session->result;
@@ -204,6 +234,8 @@ void verdict_describe(const struct session *session, char *text, size_t bytes)
     case VERDICT_FINDING: describe_finding(find(session, NULL), "warning", text, bytes); break;
     case VERDICT_CRASHED: describe_crash(session, text, bytes); break;
     case VERDICT_WRONG_DATA: describe_wrong_data(&result->tally, text, bytes); break;
+    case VERDICT_INTERRUPTED: describe_interrupt(session, text, bytes); break;
+    case VERDICT_NOT_MADE: snprintf(text, bytes, "calls of --faults that were not made: %u", session->nnot_made); break;
     case VERDICT_HUNG: describe_hang(session, text, bytes); break;
     case VERDICT_LOST: describe_loss(session, text, bytes); break;
     case VERDICT_REFUSED: case VERDICT_REFUSED_UNASKED:

@@ -21,13 +21,23 @@ static void remember(int signal)
     interrupted = 1;
 }
 
-void host_interrupts_catch(void)
+static void catch_interrupts(int flags)
 {
-    const struct sigaction action = {.sa_handler = remember, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    const struct sigaction action = {.sa_handler = remember, .sa_flags = SA_RESTART | flags};
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGHUP, &action, NULL);
+}
+
+void host_interrupts_catch(void)
+{
+    catch_interrupts((int)SA_RESETHAND);
+}
+
+void host_interrupts_leave_to_parent(void)
+{
+    catch_interrupts(0);
 }
 
 bool host_interrupted(void)

@@ -21,6 +21,9 @@ void host_scratch_destroy(struct host_scratch *scratch);
 
 /* From now on the first SIGINT, SIGTERM or SIGHUP only makes host_interrupted() true; the second ends the process. */
 void host_interrupts_catch(void);
+
+/* In a child, which gets the terminal's signals and its parent's: none ends it, the parent does. */
+void host_interrupts_leave_to_parent(void);
 bool host_interrupted(void);
 
 /* From now on an abort ends the process with this exit code; a debugger still sees the signal first. */
