@@ -86,6 +86,8 @@ _Noreturn void ke_raise_access(NTSTATUS status, uintptr_t ip, ULONG_PTR access, 
     const EXCEPTION_RECORD record = {
         .ExceptionCode = status, .ExceptionAddress = (PVOID)ip, .NumberParameters = 2, .ExceptionInformation = {access, va}};
 
+    if (ke_is_running() && ke_the_machine.hooks.access_refused != NULL)
+        ke_the_machine.hooks.access_refused(va);
     deliver(&record);
 }
 

@@ -70,6 +70,7 @@ struct ke_hooks {
     void (*tell_code)(const char *title, const void *code);         /* the place of a routine, in the same way */
     void (*tell_block)(const struct ke_pool_block *block);
     void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */
+    void (*access_refused)(uintptr_t va);       /* on the thread that faulted, before it becomes an exception */
 
     /* mdl */
     void (*mdl_allocate_check)(struct ke_site site, PVOID va, ULONG length, BOOLEAN secondary, BOOLEAN quota, PIRP irp);
@@ -93,6 +94,7 @@ struct ke_hooks {
     void (*mdl_reserved_map_check)(struct ke_site site, PMDL mdl);
     bool (*mdl_is_read_locked)(PMDL mdl);       /* locked for IoReadAccess: its mapping must not be written through */
     void (*mdl_map_record)(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode);
+    void (*mdl_map_failed_record)(struct ke_site site, PMDL mdl);           /* the routine returns NULL */
     void (*mdl_unmap_check)(struct ke_site site, PVOID va, PMDL mdl, bool user, bool mine);    /* `mine`: va is a user mapping of it here */
     void (*mdl_unmap_record)(struct ke_site site, PMDL mdl, bool user);
     void (*mdl_system_address_check)(struct ke_site site, PMDL mdl);

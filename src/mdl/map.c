@@ -381,6 +381,8 @@ PVOID MmMapLockedPagesSpecifyCache(PMDLX MemoryDescriptorList, KPROCESSOR_MODE A
         stop_no_ptes(machine, mdl_span(mdl));
     if (va != NULL)
         KE_HOOK(machine, mdl_map_record, mdl, va, AccessMode);
+    else
+        KE_HOOK(machine, mdl_map_failed_record, mdl);
     return va;
 }
 
@@ -388,6 +390,7 @@ static __attribute__((noinline)) PVOID get_system_address(struct ke_site site, P
 {
     struct machine *machine = ke_machine();
     const struct ke_map_call call = {.mdl = mdl, .mode = KernelMode, .priority_given = true, .priority = priority};
+    bool fails;
     PVOID va;
 
     if (machine->hooks.mdl_system_address_check != NULL)
@@ -396,13 +399,14 @@ static __attribute__((noinline)) PVOID get_system_address(struct ke_site site, P
         return NULL;
     if (mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL))
         return mdl->MappedSystemVa;
-    if (ke_fails(KE_FALLIBLE_MmGetSystemAddressForMdlSafe))
-        return NULL;
-    if (machine->hooks.mdl_map_check != NULL)
+    fails = ke_fails(KE_FALLIBLE_MmGetSystemAddressForMdlSafe);
+    if (!fails && machine->hooks.mdl_map_check != NULL)
         machine->hooks.mdl_map_check(site, &call);
-    va = map_system(machine, mdl, MmCached, priority);
+    va = fails ? NULL : map_system(machine, mdl, MmCached, priority);
     if (va != NULL && machine->hooks.mdl_map_record != NULL)
         machine->hooks.mdl_map_record(site, mdl, va, KernelMode);
+    if (va == NULL && machine->hooks.mdl_map_failed_record != NULL)
+        machine->hooks.mdl_map_failed_record(site, mdl);
     return va;
 }
 

@@ -87,6 +87,7 @@ static void free_check(struct ke_site site, PMDL mdl)
 {
     const struct vf_mdl entry = vf_lookup(the(), mdl);
 
+    vf_forget_not_mapped();
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_POOL_FREE_NONPAGED_IRQL, about(site, mdl), ke_self()->irql, NonPagedPoolNx, address(mdl), 0);
     vf_require_alive(site, mdl);
@@ -289,6 +290,7 @@ static void check_unchanged(struct ke_site site, PMDL mdl)
 
 static void unlock_check(struct ke_site site, PMDL mdl)
 {
+    vf_forget_not_mapped();
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_UNLOCK_IRQL, about(site, mdl), ke_self()->irql, address(mdl), 0, 0);
     vf_require_alive(site, mdl);
@@ -415,6 +417,7 @@ static bool is_read_locked(PMDL mdl)
 
 static void map_record(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode)
 {
+    vf_forget_not_mapped();
     if (mode != KernelMode) {
         vf_record_user_mapping(the(), site, mdl, true);
         return;
@@ -638,6 +641,7 @@ static void irp_complete_check(struct ke_site site, PIRP irp)
     const PDRIVER_CANCEL routine = __atomic_load_n(&irp->CancelRoutine, __ATOMIC_RELAXED);
     const NTSTATUS status = irp->IoStatus.Status;
 
+    vf_forget_not_mapped();
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_IRP_COMPLETE_IRQL, about(site, NULL), ke_self()->irql, address(irp), 0, 0);
     if (status == STATUS_PENDING || status == -1)
@@ -732,6 +736,8 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_reserved_map_check = reserved_map_check,
         .mdl_is_read_locked = is_read_locked,
         .mdl_map_record = map_record,
+        .mdl_map_failed_record = vf_note_not_mapped,
+        .access_refused = vf_check_access,
         .pages_allocate_check = pages_allocate_check,
         .pages_allocate_record = pages_allocate_record,
         .pages_free_check = pages_free_check,

@@ -42,6 +42,35 @@ void vf_check_source(struct ke_site site, PMDL mdl)
         vf_warn(VF_PARTIAL_PASSED_BY_ADVANCE, of);
 }
 
+/* ---- mappings that failed ---- */
+
+enum { NEAR_NULL = 0x10000 };           /* nothing is ever mapped below */
+
+static _Thread_local struct {
+    uint32_t generation;                /* of the machine; 0: none */
+    PMDL     mdl;
+} not_mapped;
+
+void vf_note_not_mapped(struct ke_site site, PMDL mdl)
+{
+    vf_record_not_mapped(the(), site, mdl);
+    not_mapped.generation = the()->generation;
+    not_mapped.mdl = mdl;
+}
+
+void vf_forget_not_mapped(void)
+{
+    not_mapped.generation = 0;
+}
+
+void vf_check_access(uintptr_t va)
+{
+    if (va >= NEAR_NULL || not_mapped.generation != the()->generation)
+        return;
+    vf_forget_not_mapped();
+    vf_warn(VF_MAPPING_UNCHECKED, (struct vf_case){.mdl = not_mapped.mdl});
+}
+
 void vf_check_lent_mapping(struct ke_site site, PMDL mdl)
 {
     const struct vf_mdl entry = vf_lookup(the(), mdl);

@@ -255,6 +255,19 @@ void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t 
     host_mutex_unlock(&state->lock);
 }
 
+void vf_record_not_mapped(struct machine *machine, struct ke_site site, PMDL mdl)
+{
+    struct vf_state *state = machine->verifier;
+    const struct vf_stack *where = vf_stack_at(machine, site);
+    struct vf_mdl *entry;
+
+    host_mutex_lock(&state->lock);
+    entry = *find_locked(state, mdl);
+    if (entry != NULL)
+        entry->where[VF_EVENT_NOT_MAPPED] = where;
+    host_mutex_unlock(&state->lock);
+}
+
 void vf_record_user_mapping(struct machine *machine, struct ke_site site, PMDL mdl, bool mapped)
 {
     struct vf_state *state = machine->verifier;

@@ -37,7 +37,8 @@ static void print_events(const struct vf_mdl *entry)
 {
     static const char *const titles[VF_EVENTS] = {
         [VF_EVENT_ALLOCATED] = "allocated at", [VF_EVENT_LOCKED] = "locked at", [VF_EVENT_BUILT] = "built for nonpaged memory at",
-        [VF_EVENT_PARTIAL] = "built as a partial MDL at", [VF_EVENT_MAPPED] = "mapped at", [VF_EVENT_FREED] = "freed at",
+        [VF_EVENT_PARTIAL] = "built as a partial MDL at", [VF_EVENT_MAPPED] = "mapped at", [VF_EVENT_NOT_MAPPED] = "could not be mapped at",
+        [VF_EVENT_FREED] = "freed at",
     };
 
     for (int event = 0; event < VF_EVENTS; event++)

@@ -50,7 +50,7 @@ enum vf_mdl_state {
     VF_POOL_MDL  = 0x40,                /* stands in pool: ExFreePool */
 };
 
-enum vf_event { VF_EVENT_ALLOCATED, VF_EVENT_LOCKED, VF_EVENT_BUILT, VF_EVENT_PARTIAL, VF_EVENT_MAPPED, VF_EVENT_FREED, VF_EVENTS };
+enum vf_event { VF_EVENT_ALLOCATED, VF_EVENT_LOCKED, VF_EVENT_BUILT, VF_EVENT_PARTIAL, VF_EVENT_MAPPED, VF_EVENT_NOT_MAPPED, VF_EVENT_FREED, VF_EVENTS };
 
 /* A lock or a mapping: which MDL has it, and its number, which no other one ever gets. All zero: none. */
 struct vf_hold {
@@ -117,6 +117,7 @@ bool vf_list(struct machine *machine, uint32_t state, struct vf_mdl *entries, si
 /* Add and remove state bits; `event` tells which stack to keep. */
 void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t set, uint32_t clear, enum vf_event event);
 void vf_record_user_mapping(struct machine *machine, struct ke_site site, PMDL mdl, bool mapped);
+void vf_record_not_mapped(struct machine *machine, struct ke_site site, PMDL mdl);
 void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl, bool by_system);
 
 /* After vf_record of a new partial MDL: whose lock and whose mapping it lives on. */
@@ -186,6 +187,14 @@ void vf_report(ULONG code, const uint64_t parameters[4]);
 
 /* Stops when the MDL is one of ours and was freed. */
 void vf_require_alive(struct ke_site site, PMDL mdl);
+
+/*
+ * A mapping that failed, on this thread, and what is done then: who handles it unlocks, frees, maps or completes something next; who
+ * does not touches an address near NULL.
+ */
+void vf_note_not_mapped(struct ke_site site, PMDL mdl);
+void vf_forget_not_mapped(void);
+void vf_check_access(uintptr_t va);
 
 /* Warn of a partial MDL whose pages are no longer locked through its source, or whose mapping has gone with the source's. */
 void vf_check_source(struct ke_site site, PMDL mdl);

@@ -332,6 +332,35 @@ RULE_GOOD(NULL_MDL)
     IoFreeIrp(irp);
 }
 
+static void fill(void *va)
+{
+    memset(va, 0, LENGTH);
+}
+
+/* MmGetSystemAddressForMdlSafe-03: NULL, which drivers forget to ask for. */
+RULE_BAD(MAPPING_UNCHECKED)
+{
+    UCHAR *va = user_buffer();
+    PMDL mdl = locked_mdl(va, LENGTH);
+
+    pinion_fail("MmGetSystemAddressForMdlSafe", 1);
+    pinion_try(fill, MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX));
+    free_all(mdl, va);
+}
+
+RULE_GOOD(MAPPING_UNCHECKED)
+{
+    UCHAR *va = user_buffer();
+    PMDL mdl = locked_mdl(va, LENGTH);
+    PVOID system;
+
+    pinion_fail("MmGetSystemAddressForMdlSafe", 1);
+    system = MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX);
+    if (system != NULL)
+        fill(system);
+    free_all(mdl, va);
+}
+
 RULE_BAD(MAP_EXECUTABLE)
 {
     UCHAR *va = user_buffer();
