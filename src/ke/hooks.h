@@ -75,6 +75,7 @@ struct ke_hooks {
     /* mdl */
     void (*mdl_allocate_check)(struct ke_site site, PVOID va, ULONG length, BOOLEAN secondary, BOOLEAN quota, PIRP irp);
     void (*mdl_allocate_record)(struct ke_site site, PMDL mdl, PMDL replaced);      /* `replaced`: was the head of the IRP's chain */
+    void (*mdl_allocate_refused)(void);         /* the routine returns NULL */
     void (*mdl_free_check)(struct ke_site site, PMDL mdl);
     void (*mdl_free_record)(struct ke_site site, PMDL mdl);
     void (*mdl_destroy_record)(struct ke_site site, PMDL mdl);          /* freed by a floor that made it, not by IoFreeMdl */

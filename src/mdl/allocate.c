@@ -60,15 +60,17 @@ static PMDL enter_chain(PIRP irp, PMDL mdl, bool secondary)
 static __attribute__((noinline)) PMDL allocate(struct ke_site site, uintptr_t va, ULONG length, BOOLEAN secondary, BOOLEAN quota, PIRP irp)
 {
     struct machine *machine = ke_machine();
-    PMDL mdl, replaced = NULL;
+    PMDL mdl = NULL, replaced = NULL;
 
     if (machine->hooks.mdl_allocate_check != NULL)
         machine->hooks.mdl_allocate_check(site, (PVOID)va, length, secondary, quota, irp);
-    if (ke_fails(KE_FALLIBLE_IoAllocateMdl) || length > largest_length(machine->options.windows))
+    if (!ke_fails(KE_FALLIBLE_IoAllocateMdl) && length <= largest_length(machine->options.windows))
+        mdl = take(machine, va, length);
+    if (mdl == NULL) {
+        if (machine->hooks.mdl_allocate_refused != NULL)
+            machine->hooks.mdl_allocate_refused();
         return NULL;
-    mdl = take(machine, va, length);
-    if (mdl == NULL)
-        return NULL;
+    }
     if (irp != NULL)
         replaced = enter_chain(irp, mdl, secondary);
     ke_count(KE_MDLS_ALLOCATED, 1);

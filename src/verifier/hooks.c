@@ -83,6 +83,11 @@ static void allocate_record(struct ke_site site, PMDL mdl, PMDL replaced)
     vf_record(the(), site, mdl, VF_ALLOCATED, 0, VF_EVENT_ALLOCATED);
 }
 
+static void allocate_refused(void)
+{
+    the()->verifier->mdl_refused = true;
+}
+
 static void free_check(struct ke_site site, PMDL mdl)
 {
     const struct vf_mdl entry = vf_lookup(the(), mdl);
@@ -464,11 +469,14 @@ static void system_address_check(struct ke_site site, PMDL mdl)
 
 /* ---- MmAdvanceMdl ---- */
 
+/* A driver has to try and fail to allocate another MDL first. What the host program does is its own. */
 static void advance_check(struct ke_site site, PMDL mdl, ULONG bytes)
 {
     (void)bytes;
     vf_require_alive(site, mdl);
     prefer_dispatch(site, mdl);
+    if (ke_self()->driver != NULL && !the()->verifier->mdl_refused && vf_first_warning_at(the(), site.ip))
+        vf_warn(VF_ADVANCE_UNNEEDED, about(site, mdl));
 }
 
 static void advance_record(struct ke_site site, PMDL mdl, size_t passed)
@@ -717,6 +725,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
     *hooks = (struct ke_hooks){
         .mdl_allocate_check = allocate_check,
         .mdl_allocate_record = allocate_record,
+        .mdl_allocate_refused = allocate_refused,
         .mdl_free_check = free_check,
         .mdl_free_record = free_record,
         .mdl_destroy_record = destroy_record,

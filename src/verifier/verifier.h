@@ -89,6 +89,7 @@ struct vf_state {
     struct vf_mdl     freed[VF_HISTORY];
     size_t            nfreed;
     uint64_t          last_hold;        /* number of the newest lock or mapping */
+    _Atomic bool      mdl_refused;      /* IoAllocateMdl has returned NULL, which is what MmAdvanceMdl is for */
     _Atomic(struct vf_stack *) *stack_buckets;          /* without the lock */
     struct vf_invariant **invariants;   /* invariant.c's; NULL without its flags */
     uintptr_t        *warned_sites;     /* call sites that have had their one warning */

@@ -507,3 +507,50 @@ SILENT_TEST(invariant_mdl, write__changed_without_the_flags__is_not_seen)
 {
     send_invariant(IRP_MJ_WRITE, "verifier=on", scribble_then_pass, complete_with_success);
 }
+
+/* ---- MmAdvanceMdl ------------------------------------------------------------------------------------------------ */
+
+static NTSTATUS advance_at_once(HARNESS_UNUSED struct layer *layer, PIRP irp)
+{
+    MmAdvanceMdl(irp->MdlAddress, 16);
+    return layer_complete(irp, STATUS_SUCCESS, 0);
+}
+
+static NTSTATUS advance_when_refused(HARNESS_UNUSED struct layer *layer, PIRP irp)
+{
+    const PMDL mdl = irp->MdlAddress;
+    UCHAR *const rest = (UCHAR *)MmGetMdlVirtualAddress(mdl) + 16;
+    const PMDL own = IoAllocateMdl(rest, MmGetMdlByteCount(mdl) - 16, FALSE, FALSE, NULL);
+
+    if (own == NULL)
+        MmAdvanceMdl(mdl, 16);
+    else
+        IoFreeMdl(own);
+    return layer_complete(irp, STATUS_SUCCESS, 0);
+}
+
+static void send_to(NTSTATUS (*dispatch)(struct layer *, PIRP))
+{
+    static UCHAR buffer[LENGTH];
+    const PDEVICE_OBJECT device = device_that(dispatch);
+    const PIRP irp = IoAllocateIrp(1, FALSE);
+
+    irp->MdlAddress = nonpaged_mdl(buffer, LENGTH);
+    IoGetNextIrpStackLocation(irp)->MajorFunction = IRP_MJ_READ;
+    IoSetCompletionRoutine(irp, free_request, NULL, TRUE, TRUE, TRUE);
+    pinion_fail("IoAllocateMdl", 1);
+    IoCallDriver(device, irp);
+    pinion_fail("IoAllocateMdl", 0);
+    layer_destroy(&lower);
+}
+
+/* MmAdvanceMdl-23 MmAdvanceMdl-24 MmAdvanceMdl-26: who could allocate an MDL must not advance. */
+RULE_BAD(ADVANCE_UNNEEDED)
+{
+    send_to(advance_at_once);
+}
+
+RULE_GOOD(ADVANCE_UNNEEDED)
+{
+    send_to(advance_when_refused);
+}
