@@ -332,11 +332,6 @@ RULE_GOOD(NULL_MDL)
     IoFreeIrp(irp);
 }
 
-static void fill(void *va)
-{
-    memset(va, 0, LENGTH);
-}
-
 /* MmGetSystemAddressForMdlSafe-03: NULL, which drivers forget to ask for. */
 RULE_BAD(MAPPING_UNCHECKED)
 {
@@ -344,7 +339,7 @@ RULE_BAD(MAPPING_UNCHECKED)
     PMDL mdl = locked_mdl(va, LENGTH);
 
     pinion_fail("MmGetSystemAddressForMdlSafe", 1);
-    pinion_try(fill, MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX));
+    pinion_try(touch_store, MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX));
     free_all(mdl, va);
 }
 
@@ -357,7 +352,7 @@ RULE_GOOD(MAPPING_UNCHECKED)
     pinion_fail("MmGetSystemAddressForMdlSafe", 1);
     system = MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX);
     if (system != NULL)
-        fill(system);
+        touch_store(system);
     free_all(mdl, va);
 }
 
