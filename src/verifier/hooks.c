@@ -97,7 +97,7 @@ static void free_check(struct ke_site site, PMDL mdl)
         vf_stop(VF_POOL_FREE_NONPAGED_IRQL, about(site, mdl), ke_self()->irql, NonPagedPoolNx, address(mdl), 0);
     vf_require_alive(site, mdl);
     if (entry.state & (VF_PAGES | VF_POOL_MDL))
-        vf_warn(VF_PAGES_FREED_BY_IO_FREE_MDL, about(site, mdl));
+        vf_stop(VF_PAGES_FREED_BY_IO_FREE_MDL, about(site, mdl), address(mdl), 0, 0, 0);
     if (((entry.state & VF_MAPPED) && !is_partial(mdl)) || entry.user_mappings != 0)
         vf_stop(VF_FREED_WHILE_MAPPED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
     if (entry.state & VF_LOCKED)

@@ -75,29 +75,34 @@ WARN_TEST(mm_free_pages, shutdown__mdl_never_freed__is_reported, "pages-mdl-leak
     MmFreePagesFromMdl(pages_anywhere(3));
 }
 
-static void io_free_with_pages(void *context HARNESS_UNUSED)
-{
-    IoFreeMdl(pages_anywhere(1));
-}
-
-static void io_free_without_pages(void *context HARNESS_UNUSED)
+static void io_free_with_pages(void *words)
 {
     const PMDL mdl = pages_anywhere(1);
 
+    ((uint64_t *)words)[1] = (uintptr_t)mdl;
+    IoFreeMdl(mdl);
+}
+
+static void io_free_without_pages(void *words)
+{
+    const PMDL mdl = pages_anywhere(1);
+
+    ((uint64_t *)words)[1] = (uintptr_t)mdl;
     MmFreePagesFromMdl(mdl);
     IoFreeMdl(mdl);
 }
 
-/* IoFreeMdl-08: IoFreeMdl of such an MDL is reported, with its pages still there or not; it is freed by
-   ExFreePool. */
-TEST_UNTIDY(mm_free_pages, io_free_mdl__mdl_with_pages_of_its_own__is_reported)
+/* IoFreeMdl-08: IoFreeMdl of such an MDL stops, with its pages still there or not, and nothing else is told; it is freed by ExFreePool. */
+TEST_UNTIDY(mm_free_pages, io_free_mdl__mdl_with_pages_of_its_own__bug_check_0xC2)
 {
     static void (*const bodies[])(void *) = {io_free_with_pages, io_free_without_pages};
+    uint64_t *words = shared_words();
 
     for (SIZE_T i = 0; i < ARRAYSIZE(bodies); i++) {
-        const struct stop stop = expect_report(bodies[i], NULL);
+        const struct stop stop = expect_stop(bodies[i], words, BAD_POOL_CALLER, 0x46);
 
-        EXPECT_EQ(stop_warnings(&stop, "pages-mdl-freed-as-mdl"), 1);
+        EXPECT_EQ(stop.p[1], words[1]);
+        EXPECT_EQ(stop_warnings(&stop, NULL), 0);
     }
 }
 

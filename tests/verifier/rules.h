@@ -87,19 +87,7 @@ static HARNESS_UNUSED void rule_expect_broken(const struct harness_place *place,
         harness_expect_warning(place, body, vf_rule_texts[rule].slug);
 }
 
-/* The rule's warning, and no other, before the stop that the mistake leads to. */
-static HARNESS_UNUSED void rule_expect_fatal(const struct harness_place *place, void (*body)(void *), enum vf_rule rule, uint32_t code)
-{
-    const struct stop stop = harness_run_until_stop(place, body, NULL);
-
-    harness_expectations++;
-    if (!stop.stopped || stop.code != code || stop_warnings(&stop, vf_rule_texts[rule].slug) != 1 || stop_warnings(&stop, NULL) != 1)
-        harness_fail(place, "%s: expected its warning and STOP 0x%X, got: %s", vf_rule_texts[rule].name, code, stop.stderr_text);
-}
-
 #define RULE_BAD(rule) HARNESS_CHILD_TEST(bad, rule, rule_expect_broken(HARNESS_HERE, child, VF_##rule))
-#define RULE_BAD_AND_FATAL(rule, code)                                                                       \
-    HARNESS_CHILD_TEST(bad, rule, rule_expect_fatal(HARNESS_HERE, child, VF_##rule, (code)))
 #define RULE_GOOD(rule) HARNESS_CHILD_TEST(good, rule, harness_expect_silence(HARNESS_HERE, child))
 
 /* ---- what drivers start from ---- */

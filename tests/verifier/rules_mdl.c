@@ -398,10 +398,11 @@ RULE_GOOD(PAGES_IRQL)
     KeLowerIrql(irql);
 }
 
-RULE_BAD_AND_FATAL(PAGES_FREED_BY_IO_FREE_MDL, BAD_POOL_CALLER)
+RULE_BAD(PAGES_FREED_BY_IO_FREE_MDL)
 {
     PMDL mdl = own_pages();
 
+    PARAMETERS(p(mdl), 0, 0);
     MmFreePagesFromMdl(mdl);
     IoFreeMdl(mdl);
 }
