@@ -20,14 +20,16 @@ PDRIVER_DISPATCH io_dispatch_of(const DEVICE_OBJECT *device, UCHAR major)
     return major <= IRP_MJ_MAXIMUM_FUNCTION ? device->DriverObject->MajorFunction[major] : io_refuse_request;
 }
 
-uintptr_t io_irp_dispatch(const IRP *irp)
+/*
+ * Noted apart from the stack locations: a driver that passed its location over has none that is current, and the device that one
+ * names may be gone when somebody asks.
+ */
+static void note_holder(const struct machine *machine, const IRP *irp, PDRIVER_DISPATCH dispatch)
 {
-    const bool skipped = irp->CurrentLocation == irp->StackCount + 1;    /* by the highest driver, or it was never sent */
-    const IO_STACK_LOCATION *location = irp->Tail.Overlay.CurrentStackLocation - skipped;
+    struct io_slot *slot = io_slot_of(machine, irp);
 
-    if (irp->CurrentLocation < 1 || irp->CurrentLocation > irp->StackCount + 1)
-        return 0;
-    return location->DeviceObject == NULL ? 0 : (uintptr_t)io_dispatch_of(location->DeviceObject, location->MajorFunction);
+    if (slot != NULL)
+        atomic_store_explicit(&slot->had_by, dispatch, memory_order_relaxed);
 }
 
 NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
@@ -47,6 +49,7 @@ NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     location->DeviceObject = DeviceObject;
     caller = ke_enter_driver(DeviceObject->DriverObject);
     dispatch = io_dispatch_of(DeviceObject, location->MajorFunction);
+    note_holder(machine, Irp, dispatch);
     status = dispatch(DeviceObject, Irp);
     ke_enter_driver(caller);
     KE_HOOK(machine, irp_call_record, DeviceObject, dispatch, irql);
@@ -95,8 +98,10 @@ static bool run_routine(PIRP irp, PIO_COMPLETION_ROUTINE routine, PVOID context)
 {
     const PDEVICE_OBJECT device = current_device(irp);
     const PDRIVER_OBJECT caller = ke_enter_driver(device != NULL ? device->DriverObject : ke_self()->driver);
-    const NTSTATUS status = routine(device, irp, context);
+    NTSTATUS status;
 
+    note_holder(ke_machine(), irp, device == NULL ? NULL : io_dispatch_of(device, IoGetCurrentIrpStackLocation(irp)->MajorFunction));
+    status = routine(device, irp, context);
     ke_enter_driver(caller);
     return status != STATUS_MORE_PROCESSING_REQUIRED;
 }

@@ -39,7 +39,8 @@ enum io_maker {
 };
 
 /*
- * What stands in front of an IRP. While the IRP is with drivers, only final completion reads it.
+ * What stands in front of an IRP. While the IRP is with drivers, only final completion reads it; who has it is noted
+ * as it goes down and up.
  *
  * Key: (R) under the machine's requests lock
  */
@@ -55,7 +56,7 @@ struct io_slot {
     _Atomic bool      live;
     uint8_t           maker;            /* enum io_maker */
     const void       *allocated;        /* where, as the hook `remember` knows it; NULL: unknown */
-    PDRIVER_DISPATCH  had_by;           /* with the verifier on: the dispatch routine that it was handed last; NULL: none */
+    _Atomic(PDRIVER_DISPATCH) had_by;   /* the dispatch routine of the driver that has it, or had it last; NULL: its maker */
     bool              cancelled;        /* (R) by the exit of its thread, */
     bool              cancelling;       /* (R) which is at it right now: whoever ends the request leaves the slot alone, */
     bool              over;             /* (R) says so here, and the thread frees it */
@@ -163,9 +164,6 @@ PDRIVER_DISPATCH io_dispatch_of(const DEVICE_OBJECT *device, UCHAR major);
 DRIVER_DISPATCH io_refuse_request;
 
 /* Complete an IRP in the dispatch routine that has it. */
-/* The dispatch routine that an IRP under way was given to last; 0: none. */
-uintptr_t io_irp_dispatch(const IRP *irp);
-
 NTSTATUS io_complete_now(PIRP irp, NTSTATUS status, ULONG_PTR information);
 
 /* For printers: the driver's routine, also where IoSetCompletionRoutineEx has put one of ours in its place. */

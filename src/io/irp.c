@@ -384,8 +384,8 @@ void io_irp_tell(const struct machine *machine, const struct io_slot *slot)
 
     if (hooks->tell_stack != NULL && slot->allocated != NULL)
         hooks->tell_stack("allocated at", slot->allocated);
-    if (hooks->tell_code != NULL && slot->had_by != NULL)
-        hooks->tell_code("handed last to", (const void *)slot->had_by);
+    if (hooks->tell_code != NULL)
+        hooks->tell_code("last with", (const void *)atomic_load_explicit(&slot->had_by, memory_order_relaxed));
 }
 
 static void report(struct io_slot *slot)
@@ -418,9 +418,9 @@ static void check_arena(struct io_arena *arena)
 }
 
 /* The finding's place is where the dispatch routine begins, told as a call from there. */
-static void report_lost(const IRP *irp)
+static void report_lost(struct io_slot *slot)
 {
-    const uintptr_t dispatch = io_irp_dispatch(irp), at = dispatch + 1;
+    const uintptr_t dispatch = (uintptr_t)atomic_load_explicit(&slot->had_by, memory_order_relaxed), at = dispatch + 1;
     struct ke_finding finding;
     char name[256];
 
@@ -428,8 +428,9 @@ static void report_lost(const IRP *irp)
     host_symbols_begin();
     host_symbol(at, name, sizeof(name));
     host_symbols_end();
-    ke_warn("irp-lost", "IRP %p of a request has not come back; %s had it last", (const void *)irp, dispatch == 0 ? "no driver" : name);
-    ke_finding_stack("given to", &at, dispatch != 0);
+    ke_warn("irp-lost", "IRP %p of a request has not come back; %s had it last", (const void *)io_slot_irp(slot),
+            dispatch == 0 ? "no driver" : name);
+    ke_finding_stack("last with", &at, dispatch != 0);
     ke_finding_end(&finding);
 }
 
@@ -439,7 +440,7 @@ static unsigned report_lost_in(const struct io_arena *arena, const struct io_fil
         struct io_slot *slot = (struct io_slot *)(void *)(arena->base + i * arena->slot_bytes);
 
         if (atomic_load(&slot->live) && slot->file == file && found++ < MOST_REPORTED)
-            report_lost(io_slot_irp(slot));
+            report_lost(slot);
     }
     return found;
 }

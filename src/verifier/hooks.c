@@ -621,19 +621,14 @@ static void pool_fault(const struct ke_pool_fault *fault)
 
 static void irp_call_check(struct ke_site site, PDEVICE_OBJECT device, PIRP irp)
 {
-    struct io_slot *slot = io_slot_of(the(), irp);
-
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_IRP_CALL_IRQL, about(site, NULL), ke_self()->irql, address(irp), 0, 0);
     if (irp->Type != IO_TYPE_IRP)
         vf_stop(VF_IRP_INVALID, about(site, NULL), address(irp), 0, 0, 0);
     if (device == NULL || device->Type != IO_TYPE_DEVICE)
         vf_stop(VF_IRP_NO_DEVICE, about(site, NULL), address(device), 0, 0, 0);
-    if (irp->CurrentLocation <= 1)
-        return;
-    if (slot != NULL)
-        slot->had_by = io_dispatch_of(device, IoGetNextIrpStackLocation(irp)->MajorFunction);
-    vf_invariant_call(site, device, irp);
+    if (irp->CurrentLocation > 1)
+        vf_invariant_call(site, device, irp);
 }
 
 static void irp_call_record(struct ke_site site, PDEVICE_OBJECT device, PDRIVER_DISPATCH dispatch, KIRQL irql_before)

@@ -106,7 +106,7 @@ TEST_UNTIDY(culprits, irp_leak__tells_who_made_it_and_who_had_it)
 
     EXPECT_EQ(stop_warnings(&stop, "irp-leak"), 1);
     EXPECT(tells(stop.stderr_text, "allocated at", "allocate_irp"));
-    EXPECT(tells(stop.stderr_text, "handed last to", "layer_dispatch"));
+    EXPECT(tells(stop.stderr_text, "last with", "layer_dispatch"));
 }
 
 static NTSTATUS forget(HARNESS_UNUSED struct layer *layer, HARNESS_UNUSED PIRP irp)
@@ -136,7 +136,99 @@ TEST_UNTIDY(culprits, irp_lost__tells_who_had_it)
     const struct stop stop = run_until_stop(lose_request, NULL);
     const char *lost = strstr(stop.stderr_text, "irp-lost");
 
-    EXPECT(lost != NULL && tells(lost, "handed last to", "layer_dispatch"));
+    EXPECT(lost != NULL && tells(lost, "last with", "layer_dispatch"));
+}
+
+/* Dispatch routines of their own, so that a report tells the layers apart. */
+APART static NTSTATUS upper_dispatch(PDEVICE_OBJECT device, PIRP irp)
+{
+    const NTSTATUS status = layer_dispatch(device, irp);
+
+    after = true;
+    return status;
+}
+
+APART static NTSTATUS lower_dispatch(PDEVICE_OBJECT device, PIRP irp)
+{
+    const NTSTATUS status = layer_dispatch(device, irp);
+
+    after = true;
+    return status;
+}
+
+static void never_done(HARNESS_UNUSED struct pinion_request *request)
+{
+}
+
+/* A request through two layers of which one loses it. */
+static void read_through_two(NTSTATUS (*upper)(struct layer *, PIRP), NTSTATUS (*lower)(struct layer *, PIRP))
+{
+    struct pinion_request request = {.operation = PINION_READ, .buffer = user_pages(1, PAGE_READWRITE), .bytes = PAGE_SIZE,
+                                     .done = never_done};
+    struct layer top, bottom;
+    PFILE_OBJECT file;
+
+    layer_create(&bottom, DO_DIRECT_IO, lower);
+    layer_create(&top, DO_DIRECT_IO, upper);
+    bottom.driver->MajorFunction[IRP_MJ_READ] = lower_dispatch;
+    top.driver->MajorFunction[IRP_MJ_READ] = upper_dispatch;
+    layer_attach(&top, &bottom);
+    EXPECT_STATUS(pinion_open(bottom.device, &file), STATUS_SUCCESS);
+    pinion_submit(file, &request);
+    pinion_report_lost(file);
+}
+
+static NTSTATUS keep(HARNESS_UNUSED PDEVICE_OBJECT device, HARNESS_UNUSED PIRP irp, HARNESS_UNUSED PVOID context)
+{
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+static NTSTATUS send_and_keep(struct layer *layer, PIRP irp)
+{
+    IoCopyCurrentIrpStackLocationToNext(irp);
+    IoSetCompletionRoutine(irp, keep, NULL, TRUE, TRUE, TRUE);
+    IoCallDriver(layer->lower, irp);
+    return STATUS_SUCCESS;
+}
+
+static void lose_after_completion(void *options)
+{
+    boot(options);
+    read_through_two(send_and_keep, complete_with_success);
+}
+
+static NTSTATUS skip_and_forget(HARNESS_UNUSED struct layer *layer, PIRP irp)
+{
+    IoSkipCurrentIrpStackLocation(irp);
+    return STATUS_SUCCESS;
+}
+
+static void lose_after_skip(void *options)
+{
+    boot(options);
+    read_through_two(pass_down, skip_and_forget);
+}
+
+static const char *const verifiers[] = {"verifier=on", "verifier=off"};
+
+/* The lower driver has completed it: it is the upper one's, whose completion routine kept it. */
+TEST_UNTIDY(culprits, irp_lost__kept_by_a_completion_routine__names_its_driver)
+{
+    for (SIZE_T i = 0; i < ARRAYSIZE(verifiers); i++) {
+        const struct stop stop = run_until_stop(lose_after_completion, (void *)(ULONG_PTR)verifiers[i]);
+
+        EXPECT(strstr(stop.stderr_text, "has not come back; upper_dispatch (") != NULL);
+    }
+}
+
+/* A driver that passed its location over, and then called nobody, has no current one. */
+TEST_UNTIDY(culprits, irp_lost__after_a_skip__names_the_driver_that_skipped)
+{
+    for (SIZE_T i = 0; i < ARRAYSIZE(verifiers); i++) {
+        const struct stop stop = run_until_stop(lose_after_skip, (void *)(ULONG_PTR)verifiers[i]);
+
+        EXPECT(strstr(stop.stderr_text, "has not come back; lower_dispatch (") != NULL);
+    }
 }
 
 /* ---- what the I/O manager finds ---------------------------------------------------------------------------------- */
