@@ -190,9 +190,21 @@
 #define _inline       __inline__
 #define FORCENOINLINE __attribute__((noinline))
 
+/* A breakpoint that stands in the code: a debugger stops here; without one it is the exception STATUS_BREAKPOINT. */
+static FORCEINLINE void PinionBreak(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("int3");
+#elif defined(__aarch64__)
+    __asm__ volatile("brk #0xF000");
+#else
+#error "PinionBreak: the breakpoint instruction of this processor is needed"
+#endif
+}
+
 #define __noop(...)        ((void)0)
 #define __assume(e)        ((e) ? (void)0 : __builtin_unreachable())
-#define __debugbreak()     __builtin_trap()
+#define __debugbreak()     PinionBreak()
 #ifndef __pragma
 #define __pragma(x)
 #endif

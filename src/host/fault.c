@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bad accesses and instructions: one handler that describes what a SIGSEGV, SIGBUS, SIGFPE or SIGILL means and asks its owner what to do.
+ * Bad accesses and instructions: one handler that describes what a SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGTRAP means and asks its owner what to do.
  *
  * The handler runs on the faulting thread's own stack with these signals unblocked, by SA_NODEFER and an empty mask: its owner may leave
  * it by siglongjmp to a point that saved no signal mask, and a fault inside it is a fault like any other. ThreadSanitizer blocks
@@ -20,7 +20,7 @@ static host_fault_fn *owner;
 static struct {
     const int        signal;
     struct sigaction before;
-} handled[] = {{.signal = SIGSEGV}, {.signal = SIGBUS}, {.signal = SIGFPE}, {.signal = SIGILL}};
+} handled[] = {{.signal = SIGSEGV}, {.signal = SIGBUS}, {.signal = SIGFPE}, {.signal = SIGILL}, {.signal = SIGTRAP}};
 
 enum { NHANDLED = sizeof(handled) / sizeof(handled[0]) };
 
@@ -45,6 +45,7 @@ static void unblock_faults(void)
 #if defined(__x86_64__)
 
 enum { ERROR_WRITE = 1 << 1, ERROR_FETCH = 1 << 4 };       /* bits of the page-fault error code */
+enum { BREAKPOINT_CODE = SI_KERNEL, BREAKPOINT_BYTES = 1 };     /* what INT3 gives; the instruction pointer is behind it */
 
 static void describe(struct host_fault *fault, const siginfo_t *info, const ucontext_t *context)
 {
@@ -72,6 +73,8 @@ static void read_registers(struct host_registers *registers, const ucontext_t *c
 
 #elif defined(__aarch64__)
 
+enum { BREAKPOINT_CODE = TRAP_BRKPT, BREAKPOINT_BYTES = 0 };    /* what BRK gives; the program counter is at it */
+
 static void describe(struct host_fault *fault, const siginfo_t *info, const ucontext_t *context)
 {
     fault->va = (uintptr_t)info->si_addr;
@@ -96,14 +99,24 @@ static void read_registers(struct host_registers *registers, const ucontext_t *c
 #error "fault.c: describe() is needed for this processor"
 #endif
 
-/* Linux says FPE_INTDIV of each fault of a division, one whose quotient does not fit among them. False: what floating point does is not ours. */
+/*
+ * Linux says FPE_INTDIV of each fault of a division, one whose quotient does not fit among them. False: what floating point and
+ * debuggers do is not ours.
+ */
 static bool classify(struct host_fault *fault, int signal, const siginfo_t *info)
 {
-    if (signal == SIGFPE)
+    switch (signal) {
+    case SIGFPE:
         fault->kind = info->si_code == FPE_INTOVF ? HOST_FAULT_OVERFLOW : HOST_FAULT_DIVIDE;
-    else
+        return info->si_code == FPE_INTDIV || info->si_code == FPE_INTOVF;
+    case SIGTRAP:
+        fault->kind = HOST_FAULT_BREAKPOINT;
+        fault->ip -= BREAKPOINT_BYTES;
+        return info->si_code == BREAKPOINT_CODE;
+    default:
         fault->kind = signal == SIGILL ? HOST_FAULT_ILLEGAL : HOST_FAULT_ACCESS;
-    return info->si_code > 0 && (signal != SIGFPE || info->si_code == FPE_INTDIV || info->si_code == FPE_INTOVF);
+        return info->si_code > 0;
+    }
 }
 
 static const struct sigaction *before(int signal)
@@ -115,7 +128,14 @@ static const struct sigaction *before(int signal)
     return &handled[i].before;
 }
 
-/* A restored default disposition ends the process at the same instruction, with the same signal. */
+/* The instruction runs again, with the default disposition; a trap is past it already. */
+static void end_by(int signal)
+{
+    sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    if (signal == SIGTRAP)
+        raise(signal);
+}
+
 static void chain(int signal, siginfo_t *info, void *context)
 {
     const struct sigaction *next = before(signal);
@@ -125,7 +145,7 @@ static void chain(int signal, siginfo_t *info, void *context)
     else if (next->sa_handler != SIG_DFL && next->sa_handler != SIG_IGN)
         next->sa_handler(signal);
     else
-        sigaction(signal, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+        end_by(signal);
 }
 
 static _Thread_local struct host_registers fault_registers;

@@ -50,7 +50,7 @@ uint64_t host_calls(void);                              /* system calls that mem
 
 /* ---- fault.c: bad accesses and instructions ---- */
 
-enum host_fault_kind { HOST_FAULT_ACCESS, HOST_FAULT_DIVIDE, HOST_FAULT_OVERFLOW, HOST_FAULT_ILLEGAL };
+enum host_fault_kind { HOST_FAULT_ACCESS, HOST_FAULT_DIVIDE, HOST_FAULT_OVERFLOW, HOST_FAULT_ILLEGAL, HOST_FAULT_BREAKPOINT };
 
 struct host_fault {
     enum host_fault_kind kind;  /* of any but an access only `ip` and `frame` are known */

@@ -172,3 +172,15 @@ VOID ExRaiseDatatypeMisalignment(VOID)
 {
     ke_raise(STATUS_DATATYPE_MISALIGNMENT, (uintptr_t)__builtin_return_address(0));
 }
+
+VOID DbgBreakPoint(VOID)
+{
+    __debugbreak();
+}
+
+/* The status stays where a debugger looks for it: in the register of the first argument. */
+VOID DbgBreakPointWithStatus(ULONG Status)
+{
+    UNREFERENCED_PARAMETER(Status);
+    __debugbreak();
+}

@@ -11,7 +11,7 @@
  *
  * Where an exception is said, it is bug check 0xD1 at DISPATCH_LEVEL and above.
  *
- * A division that has no quotient and an instruction that does not exist are exceptions as well, at any IRQL.
+ * A division that has no quotient, an instruction that does not exist and a breakpoint are exceptions as well, at any IRQL.
  */
 
 #include "mm/state.h"
@@ -108,6 +108,7 @@ static _Noreturn void raise_of_instruction(const struct host_fault *fault)
         [HOST_FAULT_DIVIDE] = STATUS_INTEGER_DIVIDE_BY_ZERO,
         [HOST_FAULT_OVERFLOW] = STATUS_INTEGER_OVERFLOW,
         [HOST_FAULT_ILLEGAL] = STATUS_ILLEGAL_INSTRUCTION,
+        [HOST_FAULT_BREAKPOINT] = STATUS_BREAKPOINT,
     };
 
     ke_raise(statuses[fault->kind], fault->ip);

@@ -207,6 +207,57 @@ TEST(ke_exception, instruction__that_has_no_result__is_an_exception)
     KeLowerIrql(PASSIVE_LEVEL);
 }
 
+static void break_here(void *context)
+{
+    UNREFERENCED_PARAMETER(context);
+    __debugbreak();
+}
+
+static void call_dbg_break_point(void *context)
+{
+    UNREFERENCED_PARAMETER(context);
+    DbgBreakPoint();
+}
+
+static void call_dbg_break_point_with_status(void *context)
+{
+    UNREFERENCED_PARAMETER(context);
+    DbgBreakPointWithStatus(0x1234);
+}
+
+/* Without a debugger a breakpoint is an exception like any other, as often as it is met, at any IRQL. */
+TEST(ke_exception, breakpoint__caught__is_status_breakpoint)
+{
+    static void (*const bodies[])(void *) = {break_here, call_dbg_break_point, call_dbg_break_point_with_status};
+
+    for (int i = 0; i < 20; i++)
+        EXPECT_RAISES(STATUS_BREAKPOINT, bodies[i % 3], NULL);
+    raise_irql(DISPATCH_LEVEL);
+    EXPECT_RAISES(STATUS_BREAKPOINT, break_here, NULL);
+    KeLowerIrql(PASSIVE_LEVEL);
+}
+
+static void boot_and_break(void *context)
+{
+    boot(context);
+    break_here(NULL);
+}
+
+/* Uncaught it stops the machine, and the address is that of the breakpoint itself. */
+TEST_UNTIDY(ke_exception, breakpoint__uncaught__stops_with_0x1e)
+{
+    const struct stop stop = expect_stop(boot_and_break, (void *)(ULONG_PTR)"ram=16M", KMODE_EXCEPTION_NOT_HANDLED, 0xFFFFFFFF80000003);
+
+    EXPECT_EQ(*(const UCHAR *)(ULONG_PTR)stop.p[1], 0xCC);
+}
+
+/* With faults=host it is the host's, whose debugger may wait for it. */
+TEST_UNTIDY(ke_exception, breakpoint__uncaught_with_faults_host__is_the_hosts)
+{
+    signal(SIGTRAP, SIG_DFL);
+    EXPECT_EQ(run_until_stop(boot_and_break, (void *)(ULONG_PTR)"ram=16M:faults=host").exit_status, -SIGTRAP);
+}
+
 /* Uncaught, they stop the machine as any exception does. */
 STOP_TEST(ke_exception, division__uncaught__stops_with_0x1e, KMODE_EXCEPTION_NOT_HANDLED, 0xFFFFFFFFC0000094)
 {

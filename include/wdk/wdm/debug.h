@@ -38,6 +38,12 @@ NTSYSAPI ULONG __cdecl DbgPrintEx(ULONG ComponentId, ULONG Level, PCSTR Format, 
 NTSYSAPI ULONG vDbgPrintEx(ULONG ComponentId, ULONG Level, PCSTR Format, va_list arglist);
 #endif
 
+/* Break into the debugger; without one, raise STATUS_BREAKPOINT. Any IRQL. Doc: wdm/nf-wdm-dbgbreakpoint */
+NTSYSAPI VOID DbgBreakPoint(VOID);
+
+/* DbgBreakPoint with a value for whoever looks. Any IRQL. Doc: wdm/nf-wdm-dbgbreakpointwithstatus */
+NTSYSAPI VOID DbgBreakPointWithStatus(ULONG Status);
+
 /* Stop the machine. Any IRQL. Doc: wdm/nf-wdm-kebugcheck */
 NTKERNELAPI DECLSPEC_NORETURN VOID KeBugCheck(ULONG BugCheckCode);
 
@@ -64,6 +70,9 @@ static inline VOID PinionAssert(BOOLEAN Holds, PCSTR Expression, PCSTR File, ULO
 /* Print in checked builds: KdPrint(("format", ...)). Doc: wdm/nf-wdm-kdprint, wdm/nf-wdm-kdprintex */
 #define KdPrint(_x_)            DbgPrint _x_
 #define KdPrintEx(_x_)          DbgPrintEx _x_
+/* Break in checked builds. Doc: wdm/nf-wdm-kdbreakpoint, wdm/nf-wdm-kdbreakpointwithstatus */
+#define KdBreakPoint()          DbgBreakPoint()
+#define KdBreakPointWithStatus(s) DbgBreakPointWithStatus(s)
 #define ASSERTMSG(msg, expression) PinionAssert((expression) ? TRUE : FALSE, msg, __FILE__, (ULONG)__LINE__)
 #define ASSERT(expression)      ASSERTMSG(#expression, expression)
 #define RTL_VERIFY(expression)  ASSERT(expression)
@@ -72,6 +81,8 @@ static inline VOID PinionAssert(BOOLEAN Holds, PCSTR Expression, PCSTR File, ULO
 
 #define KdPrint(_x_)               ((void)0)
 #define KdPrintEx(_x_)             ((void)0)
+#define KdBreakPoint()             ((void)0)
+#define KdBreakPointWithStatus(s)  ((void)0)
 #define ASSERT(expression)         ((void)0)
 #define ASSERTMSG(msg, expression) ((void)0)
 #define RTL_VERIFY(expression)     ((void)(expression))
