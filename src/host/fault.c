@@ -7,7 +7,7 @@
  * signals around handlers all the same, so under it they are unblocked by hand, for a system call each time.
  */
 
-#include "host/host.h"
+#include "host/divide_impl.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 static host_fault_fn *owner;
+static _Thread_local struct host_registers fault_registers;
 
 static struct {
     const int        signal;
@@ -99,16 +100,15 @@ static void read_registers(struct host_registers *registers, const ucontext_t *c
 #error "fault.c: describe() is needed for this processor"
 #endif
 
-/*
- * Linux says FPE_INTDIV of each fault of a division, one whose quotient does not fit among them. False: what floating point and
- * debuggers do is not ours.
- */
+/* False: what floating point and debuggers do, and other processes, is not ours. */
 static bool classify(struct host_fault *fault, int signal, const siginfo_t *info)
 {
     switch (signal) {
     case SIGFPE:
-        fault->kind = info->si_code == FPE_INTOVF ? HOST_FAULT_OVERFLOW : HOST_FAULT_DIVIDE;
-        return info->si_code == FPE_INTDIV || info->si_code == FPE_INTOVF;
+        if (info->si_code != FPE_INTDIV)
+            return false;
+        fault->kind = host_divides_by_zero(&fault_registers) ? HOST_FAULT_DIVIDE : HOST_FAULT_OVERFLOW;
+        return true;
     case SIGTRAP:
         fault->kind = HOST_FAULT_BREAKPOINT;
         fault->ip -= BREAKPOINT_BYTES;
@@ -147,8 +147,6 @@ static void chain(int signal, siginfo_t *info, void *context)
     else
         end_by(signal);
 }
-
-static _Thread_local struct host_registers fault_registers;
 
 const struct host_registers *host_fault_registers(void)
 {
