@@ -71,17 +71,25 @@ static bool is_wanted(const struct vf_rule_text *rule, const struct wanted *want
 
 /* ---- rules as data ---- */
 
-/* The first rule of exactly that name; NULL: none. */
-static const struct vf_rule_text *find_rule(const char *id)
+/* The first entry of exactly that name from one place up to another; NULL: none. */
+static const struct vf_rule_text *find_between(const char *id, int from, int to)
 {
     char name[64];
 
-    for (int i = 0; i < VF_TEXTS; i++) {
+    for (int i = from; i < to; i++) {
         name_rule(&rules[i], name, sizeof(name));
         if (strcmp(name, id) == 0)
             return &rules[i];
     }
     return NULL;
+}
+
+/* Where a rule speaks of one case of a stop that happens without rules too, the stop speaks for both. */
+static const struct vf_rule_text *find_rule(const char *id)
+{
+    const struct vf_rule_text *plain = find_between(id, VF_RULES, VF_TEXTS);
+
+    return plain != NULL ? plain : find_between(id, 0, VF_RULES);
 }
 
 /* Meanings are parted by '|'; those of a rule with a subcode, which is parameter 1, begin with the second. */

@@ -210,7 +210,7 @@ static PVOID map_system(struct machine *machine, PMDL mdl, MEMORY_CACHING_TYPE c
 }
 
 /* Parameter 1 of bug check 0xDA. */
-enum { PTE_WRONG_COUNT = 2, PTE_WRONG_ADDRESS = 3, PTE_WRONG_PFN = 4, PTE_WRONG_VA = 5, PTE_NEVER_MAPPED = 6 };
+enum { PTE_WRONG_COUNT = 2, PTE_WRONG_ADDRESS = 3, PTE_WRONG_PFN = 4, PTE_NEVER_MAPPED = 6 };
 
 /* The MDL is mapped, but not at va. */
 static _Noreturn void stop_wrong_address(const struct machine *machine, PMDL mdl, uintptr_t va)
