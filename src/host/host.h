@@ -41,12 +41,13 @@ void host_release(void *base, size_t bytes);            /* undoes either */
 int  host_map(const struct host_ram *ram, size_t off, void *at, size_t bytes, unsigned access);
 int  host_revoke(void *at, size_t bytes);               /* a mapped range becomes reserved again */
 int  host_protect(void *at, size_t bytes, unsigned access);
+int  host_fence(void *at, size_t bytes, bool shut);     /* host_protect for the verifier's own ends, which host_calls leaves out */
 
 /* Under AddressSanitizer, have an access to these bytes reported; host_revoke ends that. Else nothing. */
 void host_poison(const void *at, size_t bytes);
 void host_unpoison(const void *at, size_t bytes);
 
-uint64_t host_calls(void);                              /* system calls that memory.c has made since the process began */
+uint64_t host_calls(void);                              /* system calls that memory.c has made since the process began, fences apart */
 
 /* ---- fault.c: bad accesses and instructions ---- */
 

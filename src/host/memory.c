@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Address space and the file that is RAM. Every change to a mapping goes through here and is counted, so that a test
- * can say "this made no system call".
+ * can say "this made no system call", whoever looks on.
  */
 
 #include "host/host.h"
@@ -116,6 +116,11 @@ int host_revoke(void *at, size_t bytes)
 int host_protect(void *at, size_t bytes, unsigned access)
 {
     return counted(mprotect(at, bytes, protection_of(access)));
+}
+
+int host_fence(void *at, size_t bytes, bool shut)
+{
+    return mprotect(at, bytes, protection_of(shut ? HOST_NONE : HOST_READ | HOST_WRITE)) == 0 ? 0 : -errno;
 }
 
 /* Reading it from the outside, as a debugger would, reports what a load would fault on. Where that is forbidden, mincore knows less. */

@@ -205,9 +205,11 @@ static bool holds_lock(const MDL *mdl)
 
 void io_unlock_mdls(struct machine *machine, PMDL chain)
 {
-    for (PMDL mdl = chain; mdl != NULL; mdl = mdl->Next)
+    for (PMDL mdl = chain; mdl != NULL; mdl = mdl->Next) {
+        KE_HOOK(machine, mdl_use_check, mdl);       /* a driver may have freed it */
         if (holds_lock(mdl))
             mdl_unlock(machine, mdl);
+    }
 }
 
 /* All locks of a chain go before any of its MDLs does. */

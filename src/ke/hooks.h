@@ -47,10 +47,15 @@ struct ke_pool_block {
     const void *allocated, *freed;
 };
 
-/* An access beside a block of special pool, or to one that was freed. */
+/* An access that met no memory. */
+struct ke_access {
+    uintptr_t ip, va;
+    bool      write;
+};
+
+/* One beside a block of special pool, or to one that was freed. */
 struct ke_pool_fault {
-    uintptr_t            ip, va;
-    bool                 write;
+    struct ke_access     access;
     bool                 freed;
     struct ke_pool_block block;
 };
@@ -70,6 +75,7 @@ struct ke_hooks {
     void (*tell_code)(const char *title, const void *code);         /* the place of a routine, in the same way */
     void (*tell_block)(const struct ke_pool_block *block);
     void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */
+    void (*access_met_nothing)(const struct ke_access *access);     /* nothing of mm: perhaps an MDL in special pool, which stops */
     void (*access_refused)(uintptr_t va);       /* on the thread that faulted, before it becomes an exception */
 
     /* mdl */
@@ -102,7 +108,7 @@ struct ke_hooks {
     void (*mdl_advance_check)(struct ke_site site, PMDL mdl, ULONG bytes);
     void (*mdl_advance_record)(struct ke_site site, PMDL mdl, size_t passed);     /* whole pages that it has let go of */
     void (*mdl_reuse_check)(struct ke_site site, PMDL mdl);
-    void (*mdl_flush_check)(struct ke_site site, PMDL mdl);
+    void (*mdl_use_check)(struct ke_site site, PMDL mdl);       /* by a routine that has no rules of its own */
 
     /* pages of MmAllocatePagesForMdl and its kin */
     void (*pages_allocate_check)(struct ke_site site);

@@ -48,10 +48,11 @@ static void unlock_passed(struct machine *machine, PMDL mdl, size_t span, size_t
 NTSTATUS MmAdvanceMdl(PMDLX Mdl, ULONG NumberOfBytes)
 {
     struct machine *machine = ke_machine();
-    const size_t span = mdl_span(Mdl);
-    const size_t passed = pages_passed(Mdl, NumberOfBytes);
+    size_t span, passed;
 
     KE_HOOK(machine, mdl_advance_check, Mdl, NumberOfBytes);
+    span = mdl_span(Mdl);
+    passed = pages_passed(Mdl, NumberOfBytes);
     if (NumberOfBytes == 0)
         return STATUS_SUCCESS;
     if (NumberOfBytes >= Mdl->ByteCount)

@@ -25,16 +25,22 @@ static inline PMDL format(PMDL mdl, uintptr_t va, size_t bytes)
     return mdl;
 }
 
-static PMDL take(struct machine *machine, uintptr_t va, size_t bytes)
+static PMDL take(struct machine *machine, struct ke_site site, uintptr_t va, size_t bytes)
 {
-    PMDL mdl = mdl_block_take(machine, span_pages(va, bytes));
+    const size_t npages = span_pages(va, bytes);
+    PMDL mdl;
 
+    if (ke_internal_fails())
+        return NULL;
+    mdl = mdl_special_take(machine, site, npages);
+    if (mdl == NULL)
+        mdl = mdl_block_take(machine, npages);
     return mdl == NULL ? NULL : format(mdl, va, bytes);
 }
 
 PMDL mdl_new(struct machine *machine, uintptr_t va, size_t bytes)
 {
-    PMDL mdl = take(machine, va, bytes);
+    PMDL mdl = take(machine, KE_SITE, va, bytes);
 
     if (mdl == NULL)
         return NULL;
@@ -65,7 +71,7 @@ static __attribute__((noinline)) PMDL allocate(struct ke_site site, uintptr_t va
     if (machine->hooks.mdl_allocate_check != NULL)
         machine->hooks.mdl_allocate_check(site, (PVOID)va, length, secondary, quota, irp);
     if (!ke_fails(KE_FALLIBLE_IoAllocateMdl) && length <= largest_length(machine->options.windows))
-        mdl = take(machine, va, length);
+        mdl = take(machine, site, va, length);
     if (mdl == NULL) {
         if (machine->hooks.mdl_allocate_refused != NULL)
             machine->hooks.mdl_allocate_refused();
@@ -134,7 +140,7 @@ static __attribute__((noinline)) void free_mdl(struct ke_site site, PMDL mdl)
  */
 VOID IoFreeMdl(PMDL Mdl)
 {
-    if (!mdl_has(Mdl, MDL_PARTIAL_HAS_BEEN_MAPPED) && LIKELY(block_give_own(Mdl)))
+    if (LIKELY(block_give_own(Mdl)))
         ke_count_here(KE_MDLS_FREED, 1);
     else
         free_mdl(KE_SITE, Mdl);

@@ -230,8 +230,6 @@ PMDL mdl_block_take(struct machine *machine, size_t npages)
 {
     struct block *block;
 
-    if (ke_internal_fails())
-        return NULL;
     if (npages <= BLOCK_BIG_PAGES)
         block = take_small(machine, block_class(npages));
     else
@@ -242,8 +240,11 @@ PMDL mdl_block_take(struct machine *machine, size_t npages)
 void mdl_block_give(struct machine *machine, PMDL mdl)
 {
     struct block *block = block_of(mdl);
-    const size_t npages = block->capacity;
+    size_t npages;
 
+    if (mdl_special_give(machine, mdl))
+        return;
+    npages = block->capacity;
     VERIFY(block->state == BLOCK_LIVE);
     block->state = BLOCK_FREE;
     if (npages <= BLOCK_BIG_PAGES)
@@ -254,16 +255,25 @@ void mdl_block_give(struct machine *machine, PMDL mdl)
 
 bool mdl_block_is_ours(const struct machine *machine, const MDL *mdl)
 {
-    return (uintptr_t)mdl - machine->mdl->blocks_base < BLOCK_RANGE_BYTES;
+    size_t capacity;
+
+    return (uintptr_t)mdl - machine->mdl->blocks_base < BLOCK_RANGE_BYTES || mdl_special_place(machine, mdl, &capacity) != MDL_ELSEWHERE;
 }
 
 bool mdl_block_is_live(const struct machine *machine, const MDL *mdl)
 {
-    return block_is_live_at(machine->mdl->blocks_base, mdl);
+    size_t capacity;
+    const enum mdl_place place = mdl_special_place(machine, mdl, &capacity);
+
+    return place == MDL_LIVE || (place == MDL_ELSEWHERE && block_is_live_at(machine->mdl->blocks_base, mdl));
 }
 
 size_t mdl_capacity(const struct machine *machine, const MDL *mdl)
 {
+    size_t capacity;
+
+    if (mdl_special_place(machine, mdl, &capacity) == MDL_LIVE)
+        return capacity;
     return block_capacity_at(machine->mdl->blocks_base, mdl);
 }
 

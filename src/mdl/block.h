@@ -123,7 +123,7 @@ static inline PMDL block_take_own(size_t npages)
     return block_start(block, npages);
 }
 
-/* Keep it for this thread. False: nothing was done, mdl_block_give will do. */
+/* Keep it for this thread, if nothing else is to be done with it. False: nothing was done, and it is not one that can be freed so. */
 static inline bool block_give_own(PMDL mdl)
 {
     struct block_cache *cache = &mdl_block_cache;
@@ -131,6 +131,8 @@ static inline bool block_give_own(PMDL mdl)
     unsigned class;
 
     if (!ke_is_plain(cache->generation) || UNLIKELY(!block_is_live_at(cache->base, mdl)))
+        return false;
+    if (UNLIKELY(mdl_has(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED)))
         return false;
     if (UNLIKELY(block->capacity > BLOCK_BIG_PAGES))
         return block_give_own_large(cache, block);

@@ -22,11 +22,12 @@ VOID MmBuildMdlForNonPagedPool(PMDLX MemoryDescriptorList)
 {
     struct machine *machine = ke_machine();
     PMDL mdl = MemoryDescriptorList;
-    const uintptr_t start = (uintptr_t)mdl->StartVa;
-    const size_t npages = mdl_span(mdl);
-    size_t resident;
+    uintptr_t start;
+    size_t npages, resident;
 
     KE_HOOK(machine, mdl_build_check, mdl);
+    start = (uintptr_t)mdl->StartVa;
+    npages = mdl_span(mdl);
     resident = mm_translate_range(machine, start, npages, mdl_pfns(mdl));
     if (resident < npages && mm_pool_page_behind(machine, start + resident * PAGE_SIZE, &mdl_pfns(mdl)[resident]))
         resident++;

@@ -6,6 +6,18 @@
 #include <errno.h>
 #include <stdlib.h>
 
+static int boot_blocks(struct machine *machine)
+{
+    int error = mdl_blocks_boot(machine);
+
+    if (error != 0)
+        return error;
+    error = mdl_special_boot(machine);
+    if (error != 0)
+        mdl_blocks_shutdown(machine);
+    return error;
+}
+
 static int boot(struct machine *machine)
 {
     int error;
@@ -13,7 +25,7 @@ static int boot(struct machine *machine)
     machine->mdl = calloc(1, sizeof(*machine->mdl));
     if (machine->mdl == NULL)
         return -ENOMEM;
-    error = mdl_blocks_boot(machine);
+    error = boot_blocks(machine);
     if (error != 0) {
         free(machine->mdl);
         machine->mdl = NULL;
@@ -31,6 +43,7 @@ static void check(struct machine *machine)
 
 static void shutdown(struct machine *machine)
 {
+    mdl_special_shutdown(machine);
     mdl_blocks_shutdown(machine);
     free(machine->mdl);
     machine->mdl = NULL;

@@ -10,5 +10,5 @@ VOID KeFlushIoBuffers(PMDL Mdl, BOOLEAN ReadOperation, BOOLEAN DmaOperation)
 
     UNREFERENCED_PARAMETER(ReadOperation);
     UNREFERENCED_PARAMETER(DmaOperation);
-    KE_HOOK(machine, mdl_flush_check, Mdl);
+    KE_HOOK(machine, mdl_use_check, Mdl);
 }

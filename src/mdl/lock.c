@@ -81,7 +81,7 @@ VOID MmProbeAndLockPages(PMDLX MemoryDescriptorList, KPROCESSOR_MODE AccessMode,
 {
     PMDL mdl = MemoryDescriptorList;
     const bool write = Operation != IoReadAccess;
-    const PEPROCESS process = pin_range(mdl_va(mdl), mdl_span(mdl), write, mdl_pfns(mdl));
+    const PEPROCESS process = pin_is_plain() ? pin_range(mdl_va(mdl), mdl_span(mdl), write, mdl_pfns(mdl)) : NULL;
 
     if (LIKELY(process != NULL))
         note_locked(mdl, process, write);
@@ -197,6 +197,11 @@ void mdl_unlock(struct machine *machine, PMDL mdl)
     KE_HOOK(machine, mdl_unlock_record, mdl);
 }
 
+static inline bool is_only_locked(const MDL *mdl)
+{
+    return ((USHORT)mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA)) == MDL_PAGES_LOCKED;
+}
+
 static __attribute__((noinline)) void unlock_anything(struct ke_site site, PMDL mdl)
 {
     struct machine *machine = ke_machine();
@@ -220,9 +225,8 @@ static __attribute__((noinline)) void unlock_anything(struct ke_site site, PMDL 
 VOID MmUnlockPages(PMDLX MemoryDescriptorList)
 {
     PMDL mdl = MemoryDescriptorList;
-    const unsigned state = (USHORT)mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA);
 
-    if (LIKELY(state == MDL_PAGES_LOCKED) && LIKELY(unpin_range((uintptr_t)mdl->StartVa, mdl_pfns(mdl), mdl_span(mdl))))
+    if (pin_is_plain() && LIKELY(is_only_locked(mdl)) && LIKELY(unpin_range((uintptr_t)mdl->StartVa, mdl_pfns(mdl), mdl_span(mdl))))
         note_unlocked(mdl);
     else
         unlock_anything(KE_SITE, mdl);

@@ -298,6 +298,7 @@ NTSTATUS MmProtectMdlSystemAddress(PMDL MemoryDescriptorList, ULONG NewProtect)
     PMDL mdl = MemoryDescriptorList;
     uint8_t attributes;
 
+    KE_HOOK(machine, mdl_use_check, mdl);
     KE_HOOK(machine, protection_check, NewProtect);
     if (!mm_access_of_protection(NewProtect, &attributes))
         return STATUS_INVALID_PAGE_PROTECTION;
@@ -415,7 +416,7 @@ static inline PVOID map_run(PMDL mdl, ULONG priority)
 {
     void *run;
 
-    if (mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) || (priority & MdlMappingNoWrite))
+    if (!pin_is_plain() || mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) || (priority & MdlMappingNoWrite))
         return NULL;
     run = pin_find_run((uintptr_t)mdl->StartVa, mdl_pfns(mdl), mdl_span(mdl));
     if (run == NULL)

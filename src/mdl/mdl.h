@@ -43,9 +43,18 @@ static inline void mdl_set_flags(PMDL mdl, unsigned clear, unsigned set)
 
 PMDL   mdl_block_take(struct machine *machine, size_t npages);      /* uninitialised; NULL when there is no room */
 void   mdl_block_give(struct machine *machine, PMDL mdl);
-bool   mdl_block_is_ours(const struct machine *machine, const MDL *mdl);        /* an address of the MDL range: one compare */
+bool   mdl_block_is_ours(const struct machine *machine, const MDL *mdl);        /* an address where MDLs of IoAllocateMdl stand */
 bool   mdl_block_is_live(const struct machine *machine, const MDL *mdl);        /* ours, and allocated now */
 size_t mdl_capacity(const struct machine *machine, const MDL *mdl);             /* PFNs that there is room for */
+
+/*
+ * ---- special.c: MDLs with a page of their own ----
+ *
+ * mdl_special_is_damaged: somebody wrote beside it, at *va first. mdl_special_meets: the MDL that an access to no memory concerns,
+ * because it was freed there or ends before va.
+ */
+bool   mdl_special_is_damaged(const struct machine *machine, const MDL *mdl, uintptr_t *va);
+bool   mdl_special_meets(const struct machine *machine, uintptr_t va, PMDL *mdl, bool *freed);
 
 /* ---- allocate.c ---- */
 

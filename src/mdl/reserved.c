@@ -105,11 +105,11 @@ PVOID MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG PoolTag, P
     PMDL mdl = MemoryDescriptorList;
     const uintptr_t va = (uintptr_t)MappingAddress;
     const struct mm_region region = require_reservation(machine, va, PoolTag, &at_map);
-    const struct mm_map_request request = {
-        .pfns = mdl_pfns(mdl), .npages = mdl_span(mdl), .attributes = MM_READ | MM_WRITE, .mdl = mdl, .reserved = true};
+    struct mm_map_request request = {.pfns = mdl_pfns(mdl), .attributes = MM_READ | MM_WRITE, .mdl = mdl, .reserved = true};
 
     UNREFERENCED_PARAMETER(CacheType);
     KE_HOOK(machine, mdl_reserved_map_check, mdl);
+    request.npages = mdl_span(mdl);
     if (region.mapped != 0)
         ke_bug_check(SYSTEM_PTE_MISUSE, MAP_STILL_MAPPED, va, va, va + (uintptr_t)(region.mapped - 1) * PAGE_SIZE);
     if (request.npages > region.npages || request.npages == 0)
@@ -136,8 +136,10 @@ VOID MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDLX MemoryDescri
     PMDL mdl = MemoryDescriptorList;
     const uintptr_t va = span_page_base((uintptr_t)BaseAddress);
     const struct mm_region region = require_reservation(machine, va, PoolTag, &at_unmap);
-    const size_t npages = mdl_span(mdl);
+    size_t npages;
 
+    KE_HOOK(machine, mdl_use_check, mdl);
+    npages = mdl_span(mdl);
     if (npages > region.npages)
         ke_bug_check(SYSTEM_PTE_MISUSE, UNMAP_TOO_MANY, va, region.npages, npages);
     if (npages > region.mapped)

@@ -4,7 +4,7 @@
  *
  *     process memory, paged pool   trimmed: brought back, or bug check 0xD1 at DISPATCH_LEVEL and above
  *     process memory               guarded: STATUS_GUARD_PAGE_VIOLATION, once; else STATUS_ACCESS_VIOLATION
- *     special pool                 freed, or beside a block: bug check 0xCC or 0xCD, 0xD5 or 0xD6 in a driver
+ *     special pool                 freed, or beside a block or an MDL: bug check 0xCC or 0xCD, 0xD5 or 0xD6 in a driver
  *     system space                 a store to a read-only mapping: bug check 0xBE; else 0x50. No handler sees these
  *     above all user addresses     bug check 0x50: MM_BAD_POINTER is there
  *     host memory                  STATUS_ACCESS_VIOLATION, or the host's own handler
@@ -22,6 +22,11 @@ enum { FREED_PTE = 0x0 };               /* parameter 4 of bug check 0x50: all of
 static uint64_t access_code(const struct host_fault *fault)
 {
     return fault->access == HOST_EXEC ? 8 : fault->access == HOST_WRITE ? 1 : 0;
+}
+
+struct ke_access mm_access_of(const struct host_fault *fault)
+{
+    return (struct ke_access){.ip = fault->ip, .va = fault->va, .write = fault->access == HOST_WRITE};
 }
 
 /* As 0x50 says it since. */
@@ -52,6 +57,14 @@ static void require_low_irql(const struct host_fault *fault)
 
     if (irql >= DISPATCH_LEVEL)
         ke_bug_check(DRIVER_IRQL_NOT_LESS_OR_EQUAL, fault->va, irql, access_code(fault), fault->ip);
+}
+
+static void ask_whose(const struct machine *machine, const struct host_fault *fault)
+{
+    const struct ke_access access = mm_access_of(fault);
+
+    if (machine->hooks.access_met_nothing != NULL)
+        machine->hooks.access_met_nothing(&access);
 }
 
 static enum host_fault_verdict page_in(struct mm_space *space, uint32_t page, const struct host_fault *fault)
@@ -134,6 +147,7 @@ enum host_fault_verdict mm_on_fault(const struct host_fault *fault)
             return HOST_FAULT_RETRY;
         stop_in_system_space(fault, 0);
     case MM_KIND_HOST:
+        ask_whose(machine, fault);
         if (fault->va > MM_HIGHEST_USER_ADDRESS)
             stop_in_system_space(fault, 0);
         if (is_the_hosts(machine))

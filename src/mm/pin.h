@@ -13,7 +13,10 @@
 
 _Static_assert((size_t)MM_ATTRIBUTE_SLACK >= RTL_SLACK_BYTES, "attributes are looked at eight at a time");
 
-/* A machine runs in which nobody looks on, and this thread has a row. */
+/*
+ * A machine runs in which nobody looks on, and this thread has a row; pins go this short way only then. To be asked before an MDL is
+ * read: the verifier, where it looks on, may know that it was freed.
+ */
 static inline bool pin_is_plain(void)
 {
     return ke_is_plain(mm_claim_own.generation);
@@ -68,15 +71,10 @@ static inline void pin_reap_if_zombie(struct machine *machine, struct mm_space *
 static inline PEPROCESS pin_range(uintptr_t va, size_t npages, bool write, PFN_NUMBER *pfns)
 {
     struct machine *machine = &ke_the_machine;
-    PEPROCESS process;
-    struct mm_space *space;
-    uintptr_t page;
+    const PEPROCESS process = mm_current_process(machine);
+    struct mm_space *space = process->space;
+    const uintptr_t page = (va - space->base) >> SPAN_PAGE_SHIFT;
 
-    if (!pin_is_plain())
-        return NULL;
-    process = mm_current_process(machine);
-    space = process->space;
-    page = (va - space->base) >> SPAN_PAGE_SHIFT;
     if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page)
         || UNLIKELY(atomic_load_explicit(&space->crowded, memory_order_relaxed)) || UNLIKELY(claim_at_hand() != 0))
         return NULL;
@@ -97,13 +95,9 @@ static inline PEPROCESS pin_range(uintptr_t va, size_t npages, bool write, PFN_N
 static inline bool unpin_range(uintptr_t va, const PFN_NUMBER *pfns, size_t npages)
 {
     struct machine *machine = &ke_the_machine;
-    struct mm_space *space;
-    uintptr_t page;
+    struct mm_space *space = mm_current_process(machine)->space;
+    const uintptr_t page = (va - space->base) >> SPAN_PAGE_SHIFT;
 
-    if (!pin_is_plain())
-        return false;
-    space = mm_current_process(machine)->space;
-    page = (va - space->base) >> SPAN_PAGE_SHIFT;
     if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page)
         || UNLIKELY(claim_at_hand() != claim_word(space, (uint32_t)page, npages))
         || UNLIKELY(!pin_are_numbers(machine, space, (uint32_t)page, npages, pfns)) || UNLIKELY(!claim_change_own(mm_claim_own.place, 0)))
@@ -121,15 +115,11 @@ static inline void *pin_find_run(uintptr_t va, const PFN_NUMBER *pfns, size_t np
 {
     struct machine *machine = &ke_the_machine;
     const struct mm_claim_row *row = mm_claim_own.row;
-    const struct mm_space *space;
+    const struct mm_space *space = mm_current_process(machine)->space;
+    const uintptr_t page = (va - space->base) >> SPAN_PAGE_SHIFT;
     const struct mm_zone *zone;
-    uintptr_t page;
     uint64_t word;
 
-    if (!pin_is_plain())
-        return NULL;
-    space = mm_current_process(machine)->space;
-    page = (va - space->base) >> SPAN_PAGE_SHIFT;
     if (UNLIKELY(page >= space->npages || npages - 1 >= space->npages - page) || pfns[npages - 1] != space->pfns[page + npages - 1])
         return NULL;
     word = claim_word(space, (uint32_t)page, npages);

@@ -654,8 +654,7 @@ static const struct pool_run *concerned_locked(const struct pool *pool, size_t p
 void mm_pool_on_fault(struct machine *machine, const struct host_fault *fault)
 {
     struct pool *pool = pool_of(machine, fault->va);
-    struct ke_pool_fault told = {
-        .ip = fault->ip, .va = fault->va, .write = fault->access == HOST_WRITE};
+    struct ke_pool_fault told = {.access = mm_access_of(fault)};
     const struct pool_run *run;
 
     if (pool == NULL || !(machine->options.verifier & KE_VERIFIER_SPECIAL_POOL))

@@ -44,6 +44,13 @@ static void prefer_dispatch(struct ke_site site, PMDL mdl)
         vf_warn(VF_IRQL_TOO_HIGH, about(site, mdl));
 }
 
+/* All that can be said of a routine that takes an MDL as it is. */
+static void use_check(struct ke_site site, PMDL mdl)
+{
+    vf_require_alive(site, mdl);
+    prefer_dispatch(site, mdl);
+}
+
 /* Pages that can be described by a partial MDL or mapped: locked on record, nonpaged, partial, or vouched for by a driver's own flags. */
 static bool is_held(PMDL mdl)
 {
@@ -70,6 +77,8 @@ static void allocate_check(struct ke_site site, PVOID va, ULONG length, BOOLEAN 
         vf_stop(VF_POOL_NONPAGED_IRQL, about(site, NULL), ke_self()->irql, NonPagedPoolNx, MmSizeOfMdl(va, length), 0);
     if (secondary && irp == NULL)
         vf_warn(VF_SECONDARY_WITHOUT_IRP, about(site, NULL));
+    if (secondary && irp != NULL && irp->MdlAddress != NULL)
+        vf_require_alive(site, irp->MdlAddress);
     if (quota)
         vf_warn(VF_QUOTA_CHARGED, about(site, NULL));
     if (length == 0)
@@ -88,6 +97,17 @@ static void allocate_refused(void)
     the()->verifier->mdl_refused = true;
 }
 
+/* Parameter 4 of bug check 0xC1. */
+enum { DAMAGED_IN_FRONT = 0x23, DAMAGED_BEHIND = 0x24, DAMAGED_IN_ONE_BIT = 0x32 };
+
+static void require_undamaged(struct ke_site site, PMDL mdl)
+{
+    uintptr_t va;
+
+    if (mdl_special_is_damaged(the(), mdl, &va))
+        vf_stop(VF_MDL_DAMAGED, about(site, mdl), address(mdl), va, 0, va < address(mdl) ? DAMAGED_IN_FRONT : DAMAGED_BEHIND);
+}
+
 static void free_check(struct ke_site site, PMDL mdl)
 {
     const struct vf_mdl entry = vf_lookup(the(), mdl);
@@ -100,6 +120,7 @@ static void free_check(struct ke_site site, PMDL mdl)
         vf_stop(VF_PAGES_FREED_BY_IO_FREE_MDL, about(site, mdl), address(mdl), 0, 0, 0);
     if (((entry.state & VF_MAPPED) && !is_partial(mdl)) || entry.user_mappings != 0)
         vf_stop(VF_FREED_WHILE_MAPPED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
+    require_undamaged(site, mdl);
     if (entry.state & VF_LOCKED)
         vf_stop(VF_FREED_WHILE_LOCKED, about(site, mdl), address(entry.where[VF_EVENT_LOCKED]), 0, address(mdl), mdl_span(mdl));
 }
@@ -113,6 +134,7 @@ static void free_record(struct ke_site site, PMDL mdl)
 static void destroy_record(struct ke_site site, PMDL mdl)
 {
     vf_require_alive(site, mdl);
+    require_undamaged(site, mdl);
     vf_record_freed(the(), site, mdl, true);
 }
 
@@ -132,8 +154,7 @@ static void require_range(struct ke_site site, PMDL source, PMDL target, uintptr
 static void partial_check(struct ke_site site, PMDL source, PMDL target, PVOID va, ULONG length)
 {
     vf_require_alive(site, source);
-    vf_require_alive(site, target);
-    prefer_dispatch(site, target);
+    use_check(site, target);
     require_range(site, source, target, address(va), length);
     if (!is_held(source))
         vf_warn(VF_PARTIAL_OF_UNLOCKED, about(site, source));
@@ -152,18 +173,9 @@ static void partial_record(struct ke_site site, PMDL source, PMDL target)
 
 static void reuse_check(struct ke_site site, PMDL mdl)
 {
-    vf_require_alive(site, mdl);
-    prefer_dispatch(site, mdl);
+    use_check(site, mdl);
     if (has_state(mdl, VF_MAPPED) && !is_partial(mdl))
         vf_warn(VF_REUSE_OF_MAPPED, about(site, mdl));
-}
-
-/* ---- KeFlushIoBuffers ---- */
-
-static void flush_check(struct ke_site site, PMDL mdl)
-{
-    vf_require_alive(site, mdl);
-    prefer_dispatch(site, mdl);
 }
 
 /* ---- MmBuildMdlForNonPagedPool ---- */
@@ -194,12 +206,13 @@ static bool runs_past_pool_block(enum mm_kind kind, const MDL *mdl)
 
 static void build_check(struct ke_site site, PMDL mdl)
 {
-    const uintptr_t va = mdl_va(mdl);
     struct mm_space *space;
-    const enum mm_kind kind = mm_classify(the(), va, &space);
+    enum mm_kind kind;
+    uintptr_t va;
 
-    vf_require_alive(site, mdl);
-    prefer_dispatch(site, mdl);
+    use_check(site, mdl);
+    va = mdl_va(mdl);
+    kind = mm_classify(the(), va, &space);
     if (kind == MM_KIND_PAGED_POOL || kind == MM_KIND_PROCESS)
         vf_stop(VF_BUILD_PAGED, about(site, mdl), ke_self()->irql, address(mdl), flags_of(mdl), 0);
     if (kind == MM_KIND_HOST && is_on_stack(va))
@@ -473,8 +486,7 @@ static void system_address_check(struct ke_site site, PMDL mdl)
 static void advance_check(struct ke_site site, PMDL mdl, ULONG bytes)
 {
     (void)bytes;
-    vf_require_alive(site, mdl);
-    prefer_dispatch(site, mdl);
+    use_check(site, mdl);
     if (ke_self()->driver != NULL && !the()->verifier->mdl_refused && vf_first_warning_at(the(), site.ip))
         vf_warn(VF_ADVANCE_UNNEEDED, about(site, mdl));
 }
@@ -502,6 +514,7 @@ static void pages_free_check(struct ke_site site, PMDL mdl)
 {
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_PAGES_IRQL, about(site, mdl), ke_self()->irql, DISPATCH_LEVEL, 0, 0);
+    vf_require_alive(site, mdl);
     if (has_state(mdl, VF_POOL_MDL) && !has_state(mdl, VF_PAGES))
         vf_stop(VF_PAGES_FREED_TWICE, about(site, mdl), address(mdl), address(mdl_pfns(mdl)), mdl_pfns(mdl)[0], 0);
     if (has_state(mdl, VF_MAPPED) && the()->options.windows < KE_WINDOWS_7)
@@ -590,9 +603,6 @@ static const void *remember(struct ke_site site)
     return vf_stack_at(the(), site);
 }
 
-/* Parameter 4 of bug check 0xC1. */
-enum { DAMAGED_IN_FRONT = 0x23, DAMAGED_BEHIND = 0x24, DAMAGED_IN_ONE_BIT = 0x32 };
-
 static void pool_damaged(struct ke_site site, const struct ke_pool_damage *damage)
 {
     const struct vf_case of = {.site = site, .block = &damage->block};
@@ -607,14 +617,33 @@ static void pool_damaged(struct ke_site site, const struct ke_pool_damage *damag
     vf_stop(VF_SPECIAL_OVERRUN, of, block, va, 0, DAMAGED_BEHIND);
 }
 
+/* ---- special pool ---- */
+
 /* The code says whether a driver is known to have done it, or the program that drives it. */
-static void pool_fault(const struct ke_pool_fault *fault)
+static void stop_for_access(const enum vf_rule rules[2], struct vf_case of, const struct ke_access *access)
 {
-    static const enum vf_rule rules[2][2] = {
-        {VF_SPECIAL_BEYOND, VF_SPECIAL_BEYOND_BY_DRIVER}, {VF_SPECIAL_FREED, VF_SPECIAL_FREED_BY_DRIVER}};
     const bool by_driver = ke_self()->driver != NULL;
 
-    vf_stop(rules[fault->freed][by_driver], (struct vf_case){.block = &fault->block}, fault->va, fault->write, fault->ip, 0);
+    vf_stop(rules[by_driver], of, access->va, access->write, access->ip, 0);
+}
+
+static void pool_fault(const struct ke_pool_fault *fault)
+{
+    static const enum vf_rule beyond[2] = {VF_SPECIAL_BEYOND, VF_SPECIAL_BEYOND_BY_DRIVER};
+    static const enum vf_rule freed[2] = {VF_SPECIAL_FREED, VF_SPECIAL_FREED_BY_DRIVER};
+
+    stop_for_access(fault->freed ? freed : beyond, (struct vf_case){.block = &fault->block}, &fault->access);
+}
+
+static void access_met_nothing(const struct ke_access *access)
+{
+    static const enum vf_rule beyond[2] = {VF_BEYOND_MDL, VF_BEYOND_MDL_BY_DRIVER};
+    static const enum vf_rule freed[2] = {VF_TOUCHED_AFTER_FREE, VF_TOUCHED_AFTER_FREE_BY_DRIVER};
+    bool is_freed;
+    PMDL mdl;
+
+    if (mdl_special_meets(the(), access->va, &mdl, &is_freed))
+        stop_for_access(is_freed ? freed : beyond, (struct vf_case){.mdl = mdl}, access);
 }
 
 /* ---- IRPs ---- */
@@ -741,6 +770,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_is_read_locked = is_read_locked,
         .mdl_map_record = map_record,
         .mdl_map_failed_record = vf_note_not_mapped,
+        .access_met_nothing = access_met_nothing,
         .access_refused = vf_check_access,
         .pages_allocate_check = pages_allocate_check,
         .pages_allocate_record = pages_allocate_record,
@@ -755,7 +785,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_advance_check = advance_check,
         .mdl_advance_record = advance_record,
         .mdl_reuse_check = reuse_check,
-        .mdl_flush_check = flush_check,
+        .mdl_use_check = use_check,
         .contiguous_check = contiguous_check,
         .contiguous_mismatch_check = contiguous_mismatch_check,
         .pool_allocate_check = pool_allocate_check,

@@ -383,6 +383,9 @@ SILENT_TEST(io_free_mdl, free__mdl_of_an_asynchronous_request_unlocked__is_legal
 
 /* ---- Afterwards ------------------------------------------------------------------------------------------------ */
 
+/* What was asked of the MDL before it was freed. */
+static PVOID freed_va, freed_mapping;
+
 /* Ways of using an MDL that was freed; `other` is alive and locked. */
 static void use_free(PMDL mdl, HARNESS_UNUSED PMDL other)
 {
@@ -416,7 +419,7 @@ static void use_map_pages(PMDL mdl, HARNESS_UNUSED PMDL other)
 
 static void use_unmap(PMDL mdl, HARNESS_UNUSED PMDL other)
 {
-    MmUnmapLockedPages(mdl->MappedSystemVa, mdl);
+    MmUnmapLockedPages(freed_mapping, mdl);
 }
 
 static void use_advance(PMDL mdl, HARNESS_UNUSED PMDL other)
@@ -431,12 +434,57 @@ static void use_prepare(PMDL mdl, HARNESS_UNUSED PMDL other)
 
 static void use_as_source(PMDL mdl, PMDL other)
 {
-    IoBuildPartialMdl(mdl, other, MmGetMdlVirtualAddress(mdl), 1);
+    IoBuildPartialMdl(mdl, other, freed_va, 1);
 }
 
 static void use_as_target(PMDL mdl, PMDL other)
 {
     IoBuildPartialMdl(other, mdl, MmGetMdlVirtualAddress(other), 1);
+}
+
+static void use_lock_process(PMDL mdl, HARNESS_UNUSED PMDL other)
+{
+    MmProbeAndLockProcessPages(mdl, PsGetCurrentProcess(), UserMode, IoReadAccess);
+}
+
+static void use_lock_selected(PMDL mdl, HARNESS_UNUSED PMDL other)
+{
+    FILE_SEGMENT_ELEMENT segments[PAGES] = {{.Buffer = PAGE_ALIGN(freed_va)}};
+
+    MmProbeAndLockSelectedPages(mdl, segments, UserMode, IoReadAccess);
+}
+
+static void use_flush(PMDL mdl, HARNESS_UNUSED PMDL other)
+{
+    KeFlushIoBuffers(mdl, TRUE, TRUE);
+}
+
+static void use_protect(PMDL mdl, HARNESS_UNUSED PMDL other)
+{
+    MmProtectMdlSystemAddress(mdl, PAGE_READONLY);
+}
+
+static void use_reserved(PMDL mdl, HARNESS_UNUSED PMDL other)
+{
+    MmMapLockedPagesWithReservedMapping(MmAllocateMappingAddress(PAGES * PAGE_SIZE, TEST_TAG), TEST_TAG, mdl, MmCached);
+}
+
+static void use_unmap_reserved(PMDL mdl, HARNESS_UNUSED PMDL other)
+{
+    MmUnmapReservedMapping(MmAllocateMappingAddress(PAGES * PAGE_SIZE, TEST_TAG), TEST_TAG, mdl);
+}
+
+static void use_free_pages(PMDL mdl, HARNESS_UNUSED PMDL other)
+{
+    MmFreePagesFromMdl(mdl);
+}
+
+static void use_for_irp(PMDL mdl, HARNESS_UNUSED PMDL other)
+{
+    const PIRP irp = IoAllocateIrp(1, FALSE);
+
+    irp->MdlAddress = mdl;
+    IoAllocateMdl(freed_va, PAGE_SIZE, TRUE, FALSE, irp);
 }
 
 struct use {
@@ -456,6 +504,14 @@ static const struct use uses[] = {
     {"MmPrepareMdlForReuse", use_prepare},
     {"IoBuildPartialMdl, as the source", use_as_source},
     {"IoBuildPartialMdl, as the target", use_as_target},
+    {"MmProbeAndLockProcessPages", use_lock_process},
+    {"MmProbeAndLockSelectedPages", use_lock_selected},
+    {"KeFlushIoBuffers", use_flush},
+    {"MmProtectMdlSystemAddress", use_protect},
+    {"MmMapLockedPagesWithReservedMapping", use_reserved},
+    {"MmUnmapReservedMapping", use_unmap_reserved},
+    {"MmFreePagesFromMdl", use_free_pages},
+    {"IoAllocateMdl, in the IRP's chain", use_for_irp},
 };
 
 struct use_call {
@@ -470,24 +526,41 @@ static void use_after_free(void *context)
     const PMDL mdl = locked_mdl(user_pattern(PAGES, SEED), PAGES * PAGE_SIZE);
 
     call->words[0] = (uintptr_t)mdl;
+    freed_va = MmGetMdlVirtualAddress(mdl);
+    freed_mapping = system_address(mdl);
     unlock_and_free(mdl);
     call->use->use(mdl, other);
 }
 
 /* IoFreeMdl-02: an MDL that was freed is no MDL any more: whatever routine is handed it stops and names it. */
-TEST_UNTIDY(io_free_mdl, free__used_afterwards__stops)
+static void expect_all_to_stop(void (*body)(void *), uint64_t *words)
 {
-    uint64_t *const words = shared_words();
-
     for (SIZE_T i = 0; i < ARRAYSIZE(uses); i++) {
         struct use_call call = {&uses[i], words};
-        const struct stop stop = run_until_stop(use_after_free, &call);
+        const struct stop stop = run_until_stop(body, &call);
 
         if (!stop.stopped || stop.code != 0xCC || stop.p[0] != words[0])
             harness_fail(HARNESS_HERE, "%s of a freed MDL does not stop with 0xCC and its address: %s", uses[i].name,
                          stop.stderr_text);
     }
     EXPECT(words[0] != 0);
+}
+
+TEST_UNTIDY(io_free_mdl, free__used_afterwards__stops)
+{
+    expect_all_to_stop(use_after_free, shared_words());
+}
+
+static void use_after_free_of_plain(void *context)
+{
+    boot("verifier=0x9B8");
+    use_after_free(context);
+}
+
+/* IoFreeMdl-02: outside special pool as well. */
+TEST_UNTIDY(io_free_mdl, free__used_afterwards_without_special_pool__stops)
+{
+    expect_all_to_stop(use_after_free_of_plain, shared_words());
 }
 
 /* ---- IRQL ------------------------------------------------------------------------------------------------------ */

@@ -173,3 +173,131 @@ RULE_GOOD(SPECIAL_ONE_BIT)
     block[BYTES - 1] ^= 0x20;
     ExFreePoolWithTag(block, TEST_TAG);
 }
+
+/* ---- MDLs ------------------------------------------------------------------------------------------------------- */
+
+/* Driver_Verifier_special_pool-01: an MDL stands in special pool. A macro that reads it after the free meets no memory. */
+RULE_BAD(TOUCHED_AFTER_FREE)
+{
+    PMDL mdl = mdl_over(NULL, PAGE_SIZE);
+
+    IoFreeMdl(mdl);
+    PARAMETERS(p(&mdl->ByteCount), 0, ANYTHING, 0);
+    touch_load(&mdl->ByteCount);
+}
+
+RULE_GOOD(TOUCHED_AFTER_FREE)
+{
+    PMDL mdl = mdl_over(NULL, PAGE_SIZE);
+
+    touch_load(&mdl->ByteCount);
+    IoFreeMdl(mdl);
+}
+
+static NTSTATUS write_freed_mdl(PDRIVER_OBJECT driver, HARNESS_UNUSED void *registry_path)
+{
+    PMDL mdl = mdl_over(NULL, PAGE_SIZE);
+
+    UNREFERENCED_PARAMETER(driver);
+    IoFreeMdl(mdl);
+    PARAMETERS(p(&mdl->Next), 1, ANYTHING, 0);
+    touch_store(&mdl->Next);
+    return STATUS_SUCCESS;
+}
+
+RULE_BAD(TOUCHED_AFTER_FREE_BY_DRIVER)
+{
+    PDRIVER_OBJECT driver;
+
+    pinion_driver_load("late", write_freed_mdl, &driver);
+}
+
+static NTSTATUS write_mdl(PDRIVER_OBJECT driver, HARNESS_UNUSED void *registry_path)
+{
+    PMDL mdl = mdl_over(NULL, PAGE_SIZE);
+
+    UNREFERENCED_PARAMETER(driver);
+    mdl->Next = NULL;
+    IoFreeMdl(mdl);
+    return STATUS_SUCCESS;
+}
+
+RULE_GOOD(TOUCHED_AFTER_FREE_BY_DRIVER)
+{
+    PDRIVER_OBJECT driver;
+
+    pinion_driver_load("in time", write_mdl, &driver);
+    pinion_driver_unload(driver);
+}
+
+/* Driver_Verifier_special_pool-01: the memory behind the page numbers is a guard. */
+RULE_BAD(BEYOND_MDL)
+{
+    PMDL mdl = mdl_over(NULL, 2 * PAGE_SIZE);
+
+    PARAMETERS(p(MmGetMdlPfnArray(mdl) + 2), 1, ANYTHING, 0);
+    touch_store(MmGetMdlPfnArray(mdl) + 2);
+}
+
+RULE_GOOD(BEYOND_MDL)
+{
+    PMDL mdl = mdl_over(NULL, 2 * PAGE_SIZE);
+
+    touch_store(MmGetMdlPfnArray(mdl) + 1);
+    IoFreeMdl(mdl);
+}
+
+static NTSTATUS fill_too_many(PDRIVER_OBJECT driver, HARNESS_UNUSED void *registry_path)
+{
+    PMDL mdl = mdl_over((PVOID)0x10000, 4 * PAGE_SIZE);
+
+    UNREFERENCED_PARAMETER(driver);
+    PARAMETERS(p(MmGetMdlPfnArray(mdl) + 4), 1, ANYTHING, 0);
+    for (ULONG i = 0; i <= 4; i++)
+        touch_store(MmGetMdlPfnArray(mdl) + i);
+    return STATUS_SUCCESS;
+}
+
+RULE_BAD(BEYOND_MDL_BY_DRIVER)
+{
+    PDRIVER_OBJECT driver;
+
+    pinion_driver_load("greedy", fill_too_many, &driver);
+}
+
+static NTSTATUS fill_all(PDRIVER_OBJECT driver, HARNESS_UNUSED void *registry_path)
+{
+    PMDL mdl = mdl_over((PVOID)0x10000, 4 * PAGE_SIZE);
+
+    UNREFERENCED_PARAMETER(driver);
+    for (ULONG i = 0; i < 4; i++)
+        touch_store(MmGetMdlPfnArray(mdl) + i);
+    IoFreeMdl(mdl);
+    return STATUS_SUCCESS;
+}
+
+RULE_GOOD(BEYOND_MDL_BY_DRIVER)
+{
+    PDRIVER_OBJECT driver;
+
+    pinion_driver_load("modest", fill_all, &driver);
+    pinion_driver_unload(driver);
+}
+
+/* Driver_Verifier_special_pool-01: an MDL with an odd number of pages ends before its page; what is written there is found at the free. */
+RULE_BAD(MDL_DAMAGED)
+{
+    PMDL mdl = mdl_over(NULL, PAGE_SIZE);
+
+    MmGetMdlPfnArray(mdl)[1] = 0;
+    PARAMETERS(p(mdl), p(MmGetMdlPfnArray(mdl) + 1), 0, 0x24);
+    IoFreeMdl(mdl);
+}
+
+RULE_GOOD(MDL_DAMAGED)
+{
+    PMDL mdl = mdl_over(NULL, PAGE_SIZE);
+
+    MmGetMdlPfnArray(mdl)[0] = 0;
+    IoFreeMdl(mdl);
+}
