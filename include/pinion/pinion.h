@@ -19,6 +19,8 @@
  *   dma=identity|remapped   whether devices see physical addresses, or an IOMMU stands in the way (identity)
  *   seed=N                  chooses the scattering of frame numbers, and which calls fail at random (1)
  *   fault-rate=N            with verifier flag 0x4, so many of 10000 calls fail (600)
+ *   fault-delay=N           but none of the first N (0)
+ *   lock-limit=MS           the verifier warns where pages were locked for longer than MS milliseconds (0: it does not)
  */
 #ifndef PINION_PINION_H
 #define PINION_PINION_H

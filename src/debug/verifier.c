@@ -17,7 +17,8 @@ static void print_settings(const struct ke_options *options)
     for (const struct debug_bit *bit = bits; bit->name != NULL; bit++)
         ke_print("    [%c] (0x%08x) %s\n", options->verifier & bit->bit ? 'X' : ' ', bit->bit, bit->name);
     if (options->verifier & KE_VERIFIER_LOW_RESOURCES)
-        ke_print("    %u of 10000 calls fail, seed %llu\n", options->fault_rate, (unsigned long long)options->seed);
+        ke_print("    %u of 10000 calls fail after %llu, seed %llu\n", options->fault_rate, (unsigned long long)options->fault_delay,
+                 (unsigned long long)options->seed);
 }
 
 /* ---- counts ---- */

@@ -27,6 +27,7 @@ static struct failure    failures[KE_FALLIBLE_COUNT];
 static struct {
     bool     on;
     uint32_t rate;                      /* so many of 10000 calls fail */
+    uint64_t delay;                     /* calls that succeed before */
     uint64_t seed, calls;
 } random_failures;
 
@@ -75,6 +76,7 @@ void ke_failures_boot(const struct ke_options *options)
     memset(&random_failures, 0, sizeof(random_failures));
     random_failures.on = (options->verifier & KE_VERIFIER_LOW_RESOURCES) != 0;
     random_failures.rate = options->fault_rate;
+    random_failures.delay = options->fault_delay;
     random_failures.seed = options->seed;
     ke_calls_boot(options);
     count_armed_locked();
@@ -86,9 +88,9 @@ void ke_failures_boot(const struct ke_options *options)
 /* What only Pinion itself asks for is not a driver's allocation. */
 static bool fails_at_random_locked(enum ke_fallible routine)
 {
-    if (!random_failures.on || routine == KE_FALLIBLE_internal)
+    if (!random_failures.on || routine == KE_FALLIBLE_internal || ++random_failures.calls <= random_failures.delay)
         return false;
-    return rtl_mix(random_failures.seed * 0x9E3779B97F4A7C15ull + ++random_failures.calls) % 10000 < random_failures.rate;
+    return rtl_mix(random_failures.seed * 0x9E3779B97F4A7C15ull + random_failures.calls) % 10000 < random_failures.rate;
 }
 
 bool ke_fails_armed(enum ke_fallible routine)

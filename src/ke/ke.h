@@ -64,7 +64,9 @@ struct ke_options {
     bool            disk_in_turns;      /* disks end transfers in an order that is the same each time */
     bool            dma_remapped;       /* an IOMMU stands between devices and memory */
     uint64_t        seed;
-    uint32_t        fault_rate;         /* of KE_VERIFIER_LOW_RESOURCES: so many of 10000 calls fail */
+    uint32_t        fault_rate;         /* of KE_VERIFIER_LOW_RESOURCES: so many of 10000 calls fail, */
+    uint64_t        fault_delay;        /* but none of the first so many */
+    uint32_t        lock_limit_ms;      /* the verifier warns of pages that were locked for longer; 0: of none */
 };
 
 void ke_options_default(struct ke_options *options);

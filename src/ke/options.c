@@ -157,6 +157,21 @@ static bool set_fault_rate(struct ke_options *options, const char *text)
     return true;
 }
 
+static bool set_fault_delay(struct ke_options *options, const char *text)
+{
+    return parse_number(text, &options->fault_delay);
+}
+
+static bool set_lock_limit(struct ke_options *options, const char *text)
+{
+    uint64_t limit;
+
+    if (!parse_number(text, &limit) || limit > UINT32_MAX)
+        return false;
+    options->lock_limit_ms = (uint32_t)limit;
+    return true;
+}
+
 /* ---- keys ---- */
 
 static const struct key {
@@ -174,6 +189,8 @@ static const struct key {
     {"dma", set_dma, "identity or remapped"},
     {"seed", set_seed, "a number"},
     {"fault-rate", set_fault_rate, "how many of 10000 calls fail, 0 to 10000"},
+    {"fault-delay", set_fault_delay, "how many calls succeed before the first that may fail"},
+    {"lock-limit", set_lock_limit, "how many milliseconds pages may be locked, 0 for any time"},
 };
 
 static const struct key *find_key(const char *name)
@@ -195,7 +212,7 @@ static void list_keys(char *text, size_t bytes)
 /* One "key=value" of the given length. */
 static bool apply(struct ke_options *options, const char *text, size_t length, char *why, size_t why_bytes)
 {
-    char pair[LONGEST_VALUE * 2], names[128];
+    char pair[LONGEST_VALUE * 2], names[192];
     const struct key *key;
     char *value;
 

@@ -323,8 +323,20 @@ static void unlock_check(struct ke_site site, PMDL mdl)
     vf_stop(VF_UNLOCK_UNLOCKED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
 }
 
+static void check_time_held(PMDL mdl)
+{
+    struct vf_case of = {.mdl = mdl};
+
+    if (the()->options.lock_limit_ms == 0)
+        return;
+    of.held_ms = (host_now_ns() - vf_lookup(the(), mdl).locked_at_ns) / 1000000;
+    if (of.held_ms > the()->options.lock_limit_ms)
+        vf_warn(VF_LOCK_HELD_LONG, of);
+}
+
 static void unlock_record(struct ke_site site, PMDL mdl)
 {
+    check_time_held(mdl);
     vf_record(the(), site, mdl, 0, VF_LOCKED | VF_MAPPED, VF_EVENT_LOCKED);
 }
 

@@ -230,6 +230,7 @@ static void set_holds_locked(struct vf_state *state, struct vf_mdl *entry, uint3
         entry->hold = new_hold_locked(state, entry->mdl);
         entry->npages_locked = mdl_span(entry->mdl);
         entry->advanced_to = 0;
+        entry->locked_at_ns = ke_the_machine.options.lock_limit_ms == 0 ? 0 : host_now_ns();
     }
     if (set & VF_MAPPED)
         entry->mapping = new_hold_locked(state, entry->mdl);

@@ -301,6 +301,13 @@ static void warn_at(enum vf_rule rule, struct ke_site site)
     ke_finding_stack("done at", stack->pcs, stack->n);
 }
 
+/* The system unlocks the pages of a request: who completes that is further out in the stack. */
+static void print_held(uint64_t held_ms)
+{
+    ke_print("Held for %llu ms; the limit is %u ms.\n", (unsigned long long)held_ms, ke_the_machine.options.lock_limit_ms);
+    print_own_stack();
+}
+
 void vf_warn(enum vf_rule rule, struct vf_case of)
 {
     struct ke_finding finding;
@@ -310,6 +317,8 @@ void vf_warn(enum vf_rule rule, struct vf_case of)
     warn_at(rule, of.site);
     ke_finding_say(rules[rule].what, rules[rule].advice);
     print_stack("made at", of.made);
+    if (of.held_ms != 0)
+        print_held(of.held_ms);
     if (of.mdl != NULL)
         print_mdl(of.mdl);
     host_symbols_end();

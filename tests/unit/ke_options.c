@@ -132,6 +132,19 @@ TEST(ke_options, verifier__words_and_flags__are_flags)
     expect_refused("verifier=0x9bbz", "verifier");
 }
 
+/* fault-delay= takes any count, lock-limit= milliseconds of 32 bits. */
+TEST(ke_options, fault_delay_and_lock_limit__numbers__are_taken)
+{
+    EXPECT_EQ(accepted("uring=on").fault_delay, 0);
+    EXPECT_EQ(accepted("fault-delay=12345").fault_delay, 12345);
+    EXPECT_EQ(accepted("uring=on").lock_limit_ms, 0);
+    EXPECT_EQ(accepted("lock-limit=250").lock_limit_ms, 250);
+    expect_refused("fault-delay=-1", "fault-delay=-1");
+    expect_refused("fault-delay=soon", "use how many calls succeed");
+    expect_refused("lock-limit=4294967296", "lock-limit");
+    expect_refused("lock-limit=5ms", "use how many milliseconds");
+}
+
 /* windows= takes every version that the documentation lists; versions that behave alike are one. */
 TEST(ke_options, windows__each_version__is_known)
 {

@@ -283,3 +283,26 @@ TEST_UNTIDY(culprits, mdl_of_a_request__freed_by_the_driver__tells_where)
     EXPECT_EQ(stop.code, PAGE_FAULT_IN_FREED_SPECIAL_POOL);
     EXPECT(tells(stop.stderr_text, "freed at", "free_mdl_of"));
 }
+
+APART static NTSTATUS keep_and_complete(HARNESS_UNUSED struct layer *layer, PIRP irp)
+{
+    LARGE_INTEGER interval = {.QuadPart = -10000 * 20};
+
+    KeDelayExecutionThread(KernelMode, FALSE, &interval);
+    return layer_complete(irp, STATUS_SUCCESS, 0);
+}
+
+static void keep_a_request(HARNESS_UNUSED void *context)
+{
+    boot("lock-limit=5");
+    read_through(keep_and_complete);
+}
+
+/* The system locked the pages of a request; who kept that is in the stack that completes it. */
+TEST_UNTIDY(culprits, request__kept_for_long__tells_who_completes_it)
+{
+    const struct stop stop = run_until_stop(keep_a_request, NULL);
+
+    EXPECT_EQ(stop_warnings(&stop, "lock-held-long"), 1);
+    EXPECT(tells(stop.stderr_text, "done at", "keep_and_complete"));
+}

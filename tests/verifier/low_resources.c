@@ -66,6 +66,16 @@ TEST(low_resources, at_random__with_a_rate__fails_as_often)
     }
 }
 
+/* Driver_Verifier_low_resources_simulation-01: nothing fails before the delay is over, and all of it may then. */
+TEST(low_resources, at_random__with_a_delay__fails_from_then_on)
+{
+    uint64_t sum;
+
+    boot("verifier=0x9BD:fault-rate=10000:fault-delay=500");
+    EXPECT_EQ(count_failures(500, &sum), 0);
+    EXPECT_EQ(count_failures(100, &sum), 100);
+}
+
 static uint64_t sequence_of(const char *options)
 {
     uint64_t sum;

@@ -6,6 +6,8 @@
 
 #include "stories.h"
 
+#include <stdlib.h>
+
 APART static void free_it_too_early(PMDL mdl)
 {
     IoFreeMdl(mdl);
@@ -38,6 +40,33 @@ TEST_UNTIDY(report, of_a_stop__names_the_mistake_and_the_life_of_its_mdl)
     EXPECT(names(stop.stderr_text, "locked at", "lock_it"));
     EXPECT(strstr(stop.stderr_text, "\nWhat to do: ") != NULL);
     EXPECT(strstr(stop.stderr_text, "\nMore: pinion explain 0xCB\n") != NULL);
+}
+
+static void hold_for_long(HARNESS_UNUSED void *context)
+{
+    LARGE_INTEGER interval = {.QuadPart = -10000 * 20};
+
+    boot("lock-limit=5");
+
+    UCHAR *const va = user_pages(2, PAGE_READWRITE);
+    const PMDL mdl = allocate_it(va);
+
+    lock_it(mdl);
+    KeDelayExecutionThread(KernelMode, FALSE, &interval);
+    unlock_and_free(mdl);
+    pinion_user_free(va);
+}
+
+/* How long, how long would have been well, and who locked them. */
+TEST_UNTIDY(report, of_pages_held_long__tells_the_time_and_who_locked_them)
+{
+    const struct stop stop = run_until_stop(hold_for_long, NULL);
+    const char *const held = strstr(stop.stderr_text, "Held for ");
+
+    EXPECT_EQ(stop_warnings(&stop, "lock-held-long"), 1);
+    EXPECT(held != NULL && atoi(held + strlen("Held for ")) >= 20);
+    EXPECT(strstr(held, " ms; the limit is 5 ms.\n") != NULL);
+    EXPECT(names(stop.stderr_text, "locked at", "lock_it"));
 }
 
 static void unlock_twice(void *context)

@@ -282,3 +282,34 @@ RULE_GOOD(LOCK_LEAK)
     MmProbeAndLockPages(&own.mdl, KernelMode, IoReadAccess);
     MmUnlockPages(&own.mdl);
 }
+
+/* ---- time ------------------------------------------------------------------------------------------------------- */
+
+static void wait_ms(LONGLONG ms)
+{
+    LARGE_INTEGER interval = {.QuadPart = -10000 * ms};
+
+    KeDelayExecutionThread(KernelMode, FALSE, &interval);
+}
+
+RULE_BAD(LOCK_HELD_LONG)
+{
+    boot("lock-limit=5");
+
+    UCHAR *va = user_buffer();
+    PMDL mdl = locked_mdl(va, LENGTH);
+
+    wait_ms(20);
+    free_all(mdl, va);
+}
+
+RULE_GOOD(LOCK_HELD_LONG)
+{
+    boot("lock-limit=60000");
+
+    UCHAR *va = user_buffer();
+    PMDL mdl = locked_mdl(va, LENGTH);
+
+    wait_ms(1);
+    free_all(mdl, va);
+}
