@@ -329,7 +329,7 @@ static void check_time_held(PMDL mdl)
 
     if (the()->options.lock_limit_ms == 0)
         return;
-    of.held_ms = (host_now_ns() - vf_lookup(the(), mdl).locked_at_ns) / 1000000;
+    of.held_ms = vf_now_ms() - vf_lookup(the(), mdl).locked_at_ms;
     if (of.held_ms > the()->options.lock_limit_ms)
         vf_warn(VF_LOCK_HELD_LONG, of);
 }

@@ -219,6 +219,12 @@ static struct vf_hold new_hold_locked(struct vf_state *state, PMDL mdl)
     return (struct vf_hold){mdl, ++state->last_hold};
 }
 
+/* Only differences mean anything: it goes round in 49 days. */
+uint32_t vf_now_ms(void)
+{
+    return (uint32_t)(host_now_ns() / 1000000);
+}
+
 /* A lock and a mapping have their numbers as long as their state bits are set. */
 static void set_holds_locked(struct vf_state *state, struct vf_mdl *entry, uint32_t set, uint32_t clear)
 {
@@ -230,7 +236,7 @@ static void set_holds_locked(struct vf_state *state, struct vf_mdl *entry, uint3
         entry->hold = new_hold_locked(state, entry->mdl);
         entry->npages_locked = mdl_span(entry->mdl);
         entry->advanced_to = 0;
-        entry->locked_at_ns = ke_the_machine.options.lock_limit_ms == 0 ? 0 : host_now_ns();
+        entry->locked_at_ms = ke_the_machine.options.lock_limit_ms == 0 ? 0 : vf_now_ms();
     }
     if (set & VF_MAPPED)
         entry->mapping = new_hold_locked(state, entry->mdl);

@@ -302,9 +302,9 @@ static void warn_at(enum vf_rule rule, struct ke_site site)
 }
 
 /* The system unlocks the pages of a request: who completes that is further out in the stack. */
-static void print_held(uint64_t held_ms)
+static void print_held(uint32_t held_ms)
 {
-    ke_print("Held for %llu ms; the limit is %u ms.\n", (unsigned long long)held_ms, ke_the_machine.options.lock_limit_ms);
+    ke_print("Held for %u ms; the limit is %u ms.\n", held_ms, ke_the_machine.options.lock_limit_ms);
     print_own_stack();
 }
 

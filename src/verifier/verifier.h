@@ -70,10 +70,10 @@ struct vf_mdl {
     struct vf_hold         source;      /* partial: whose lock keeps its pages; no MDL when that is not on record */
     struct vf_hold         lender;      /* partial without a mapping of its own: whose mapping it shares */
     size_t                 npages_locked;
-    uint64_t               locked_at_ns;        /* 0 where nobody asked for a limit */
     uintptr_t              advanced_to; /* MmAdvanceMdl has let go of the pages below */
     uintptr_t              mapped_at, buffer_at;        /* its own mapping, and the address that MmGetMdlVirtualAddress gave then */
     size_t                 mapped_bytes;
+    uint32_t               locked_at_ms;        /* of the host's clock, where there is a limit to how long */
     bool                   of_system;   /* freed: by the I/O manager or another part of the system, not by IoFreeMdl */
     const struct vf_stack *head_freed;  /* where the MDL in front of it in its chain was freed alone */
     const struct vf_stack *where[VF_EVENTS];
@@ -96,6 +96,8 @@ struct vf_state {
     uintptr_t        *warned_sites;     /* call sites that have had their one warning */
     size_t            nwarned, warned_room;
 };
+
+uint32_t vf_now_ms(void);
 
 /* enum vf_mdl_state of an MDL; 0 when nothing is known of it. */
 uint32_t vf_state_of(struct machine *machine, PMDL mdl);
@@ -163,7 +165,7 @@ struct vf_case {
     size_t         more_blocks;         /* that follow it in an array */
     const void    *dispatch;            /* the dispatch routine that did it; NULL: whoever called */
     uintptr_t      va;                  /* an address that is not where it should be; 0 for none: the report says whose it is */
-    uint64_t       held_ms;             /* how long its pages were locked, where that is too long */
+    uint32_t       held_ms;             /* how long its pages were locked, where that is too long */
 };
 
 /* Stop with the rule's code. Of a code with a subcode, that is parameter 1 and p1.. follow it; otherwise p1 is parameter 1. */
