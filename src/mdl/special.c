@@ -12,6 +12,7 @@
  */
 
 #include "mdl/state.h"
+#include "rtl/filler.h"
 #include "rtl/mix.h"
 
 #include <errno.h>
@@ -154,14 +155,6 @@ enum mdl_place mdl_special_place(const struct machine *machine, const MDL *mdl, 
     return slot->live && slot->mdl == mdl ? MDL_LIVE : MDL_FREED;
 }
 
-/* The first byte of [from, to) that is not filler; `to` when all are. */
-static uintptr_t find_damage(uintptr_t from, uintptr_t to)
-{
-    while (from < to && *(const uint8_t *)from == FILLER)
-        from++;
-    return from;
-}
-
 bool mdl_special_is_damaged(const struct machine *machine, const MDL *mdl, uintptr_t *va)
 {
     const struct slot *slot = slot_of(machine, (uintptr_t)mdl);
@@ -171,9 +164,9 @@ bool mdl_special_is_damaged(const struct machine *machine, const MDL *mdl, uintp
         return false;
     page = page_of(machine->mdl->special, slot);
     end = page + HOST_PAGE_SIZE;
-    *va = find_damage(page, (uintptr_t)mdl);
+    *va = rtl_find_damage(page, (uintptr_t)mdl, FILLER);
     if (*va == (uintptr_t)mdl)
-        *va = find_damage((uintptr_t)mdl + bytes_of(slot->capacity), end);
+        *va = rtl_find_damage((uintptr_t)mdl + bytes_of(slot->capacity), end, FILLER);
     return *va != end;
 }
 

@@ -16,6 +16,7 @@
  */
 
 #include "mm/pool.h"
+#include "rtl/filler.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -279,29 +280,21 @@ static void fill_around(struct pool_run *run, uint32_t i)
     run->block[i].filled = true;
 }
 
-/* The first byte of [from, to) that is not filler; `to` when all are. */
-static uintptr_t find_damage(const struct pool_run *run, uintptr_t from, uintptr_t to)
-{
-    while (from < to && *(const uint8_t *)from == filler_of(run))
-        from++;
-    return from;
-}
-
 /* Is all of [va + 1, to) whole, and at va one bit wrong? */
 static bool is_one_bit(const struct pool_run *run, uintptr_t va, uintptr_t to)
 {
-    return __builtin_popcount(*(const uint8_t *)va ^ filler_of(run)) == 1 && find_damage(run, va + 1, to) == to;
+    return __builtin_popcount(*(const uint8_t *)va ^ filler_of(run)) == 1 && rtl_find_damage(va + 1, to, filler_of(run)) == to;
 }
 
 static bool is_damaged(const struct pool_run *run, uint32_t i, struct ke_pool_damage *damage)
 {
     const struct ke_pool_block block = describe(run, i);
     const uintptr_t end = filler_end(run, i);
-    uintptr_t to = block.va, va = find_damage(run, filler_begin(run, i), to);
+    uintptr_t to = block.va, va = rtl_find_damage(filler_begin(run, i), to, filler_of(run));
 
     if (va == to) {
         to = end;
-        va = find_damage(run, block.va + block.bytes, to);
+        va = rtl_find_damage(block.va + block.bytes, to, filler_of(run));
     }
     if (va == end)
         return false;
