@@ -5,8 +5,8 @@
  * Each source has its #include lines looked through (includes.c), is preprocessed, has what only Microsoft's compiler knows rewritten
  * (functions.c, seh.c), and is compiled.
  *
- *     words       the arguments, each with what it is; one that takes a value has it behind it
- *     source      a .c file among them
+ *     words       the arguments, and those in response files, each with what it is; one that takes a value has it behind it
+ *     source      a .c file among them, or, behind -x c, any file and standard input
  *     object      what that gives, in the place of the source when there is something to link
  *
  * A source in which nothing is to be rewritten is compiled as it stands.
@@ -14,6 +14,7 @@
 
 #include "cli/cli.h"
 #include "cli/includes.h"
+#include "cli/response.h"
 #include "cli/rewrite.h"
 
 #include <errno.h>
@@ -24,13 +25,14 @@ enum { PATH_BYTES = 4096, INTERRUPTED = 130 };
 
 enum word_kind {
     WORD_FLAG,
-    WORD_SOURCE,                /* a .c file, or a .i that was one */
+    WORD_SOURCE,                /* a .c file, or a .i that was one; what -x c says is one, too */
     WORD_INPUT,                 /* any other */
     WORD_MACRO,                 /* for the preprocessor, and only for it */
     WORD_DEPENDENCY,            /* -MD and its kin */
     WORD_LINK,                  /* for the linker alone */
     WORD_OUTPUT,
     WORD_STEP,                  /* -c, -S, -fsyntax-only: how far to go */
+    WORD_LANGUAGE,              /* -x, which speaks of sources: objects are none */
 };
 
 struct command {
@@ -52,7 +54,8 @@ struct cc {
     bool            has_inputs; /* other than sources */
     bool            sanitized;
     bool            preprocesses;
-    bool            whole;      /* nothing is to be rewritten: only preprocessing is asked for, or a language by name */
+    bool            whole;      /* nothing is to be rewritten: only preprocessing is asked for, or another language */
+    bool            named_c;    /* while words are read: the files from here on are C, whatever they are called */
     bool            for_others; /* a shared object: it finds the routines in who loads it */
     char            work[PATH_BYTES], forwarders[PATH_BYTES + 32];
     bool            forwards;   /* there are any */
@@ -71,7 +74,7 @@ static const struct {
     {"-MQ", WORD_DEPENDENCY, true}, {"-I", WORD_MACRO, true}, {"-isystem", WORD_MACRO, true}, {"-iquote", WORD_MACRO, true},
     {"-idirafter", WORD_MACRO, true}, {"-L", WORD_LINK, true}, {"-l", WORD_LINK, true}, {"-Wl,", WORD_LINK, true},
     {"-Xlinker", WORD_LINK, false}, {"-T", WORD_LINK, true}, {"-u", WORD_LINK, true}, {"-z", WORD_LINK, true},
-    {"-x", WORD_FLAG, true}, {"-Xpreprocessor", WORD_MACRO, false}, {"-Xassembler", WORD_FLAG, false}, {"-Xclang", WORD_FLAG, false},
+    {"-x", WORD_LANGUAGE, true}, {"-Xpreprocessor", WORD_MACRO, false}, {"-Xassembler", WORD_FLAG, false}, {"-Xclang", WORD_FLAG, false},
     {"--param", WORD_FLAG, false}, {"-target", WORD_FLAG, false},
 };
 
@@ -97,6 +100,12 @@ static bool is_source(const char *word)
     return ends(word, ".c") || is_preprocessed(word);
 }
 
+static void note_language(struct cc *cc, const char *language)
+{
+    cc->named_c = strcmp(language, "c") == 0;
+    cc->whole |= !cc->named_c && strcmp(language, "none") != 0;
+}
+
 /* What a word with a value says to us. */
 static void note_value(struct cc *cc, const char *name, const char *value)
 {
@@ -107,7 +116,7 @@ static void note_value(struct cc *cc, const char *name, const char *value)
     else if (strcmp(name, "-MT") == 0 || strcmp(name, "-MQ") == 0)
         cc->dependency_target = value;
     else if (strcmp(name, "-x") == 0)
-        cc->whole |= strcmp(value, "c") != 0;
+        note_language(cc, value);
 }
 
 /* How many words the argument at `at` takes: 0 when it takes no value. */
@@ -165,7 +174,7 @@ static void read_words(struct cc *cc)
         if (taken == 0 && *word == '-' && word[1] != '\0')
             cc->kinds[at] = read_flag(cc, word);
         else if (taken == 0)
-            cc->kinds[at] = is_source(word) ? WORD_SOURCE : WORD_INPUT;
+            cc->kinds[at] = cc->named_c || is_source(word) ? WORD_SOURCE : WORD_INPUT;
         cc->nsources += cc->kinds[at] == WORD_SOURCE;
         cc->has_inputs |= cc->kinds[at] == WORD_INPUT;
         at += taken == 0 ? 1 : taken;
@@ -242,7 +251,9 @@ static int no_memory(void)
 
 struct source {
     const char *path;
-    char        stem[256];              /* its file name without .c */
+    bool        typed;                  /* it comes from standard input, and is kept in a file of ours */
+    char        kept[PATH_BYTES + 16];
+    char        stem[256];              /* its file name without .c, say */
     char        preprocessed[PATH_BYTES + 320], rewritten[PATH_BYTES + 320], object[PATH_BYTES + 320];
     char        named[PATH_BYTES + 320];        /* where its dependencies go when the caller does not say */
     char        target[PATH_BYTES + 320];       /* what they are the dependencies of, likewise */
@@ -262,12 +273,26 @@ static void name_dependencies(struct source *source, const struct cc *cc)
         snprintf(source->target, sizeof(source->target), "%s", source->output);
 }
 
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash == NULL ? path : slash + 1;
+}
+
+static size_t stem_length(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    return dot == NULL || dot == name ? strlen(name) : (size_t)(dot - name);
+}
+
 static bool has_stem(const char *path, const char *stem)
 {
-    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+    const char *name = name_of(path);
     const size_t length = strlen(stem);
 
-    return strncmp(name, stem, length) == 0 && is_source(name) && strlen(name) == length + 2;
+    return strncmp(name, stem, length) == 0 && stem_length(name) == length;
 }
 
 /* How many sources of that name stand in front of it, in other directories. */
@@ -294,9 +319,9 @@ static void name_object_to_link(struct source *source, const struct cc *cc, size
 
 static void name_files(struct source *source, const struct cc *cc, size_t number)
 {
-    const char *slash = strrchr(source->path, '/'), *name = slash == NULL ? source->path : slash + 1;
+    const char *name = name_of(source->path);
 
-    snprintf(source->stem, sizeof(source->stem), "%.*s", (int)(strlen(name) - 2), name);
+    snprintf(source->stem, sizeof(source->stem), "%.*s", (int)stem_length(name), name);
     snprintf(source->preprocessed, sizeof(source->preprocessed), "%s/%zu.i", cc->work, number);
     if (is_preprocessed(source->path))
         snprintf(source->preprocessed, sizeof(source->preprocessed), "%s", source->path);
@@ -309,6 +334,13 @@ static void name_files(struct source *source, const struct cc *cc, size_t number
     name_dependencies(source, cc);
 }
 
+/* What stands beside a source that was typed is what stands here. */
+static void add_beside(struct command *command, const struct source *source)
+{
+    if (source->typed)
+        add_pair(command, "-iquote", ".");
+}
+
 /* Dependencies are written here: the second pass sees one file alone. */
 static int preprocess(const struct cc *cc, const struct source *source)
 {
@@ -316,6 +348,7 @@ static int preprocess(const struct cc *cc, const struct source *source)
 
     if (!begin(&command, cc))
         return no_memory();
+    add_beside(&command, source);
     add_words_of(&command, cc, 1u << WORD_FLAG | 1u << WORD_MACRO | 1u << WORD_DEPENDENCY);
     add_own(&command);
     add_search(&command, cc);
@@ -325,15 +358,16 @@ static int preprocess(const struct cc *cc, const struct source *source)
         add_pair(&command, "-MT", source->target);
     add_pair(&command, "-include", cc->seh);
     add_pair(&command, "-g0", "-E");            /* with -g3 it would print macros, too */
+    add_pair(&command, "-x", "c");
     add(&command, source->path);
     add_pair(&command, "-o", source->preprocessed);
     return finish(&command);
 }
 
-/* The forwarders are gone when the compiler has ended; what they lead to is among the dependencies by itself. */
-static void forget_forwarders(const struct cc *cc, const struct source *source)
+/* What lies in our own directory is gone when the compiler has ended; what a forwarder leads to is among the dependencies by itself. */
+static void forget_own_files(const struct cc *cc, const struct source *source)
 {
-    char *text = cc->dependencies && cc->forwards ? host_file_text(source->dependencies) : NULL;
+    char *text = cc->dependencies && (cc->forwards || source->typed) ? host_file_text(source->dependencies) : NULL;
     FILE *out = text == NULL ? NULL : fopen(source->dependencies, "w");
 
     for (const char *at = text; out != NULL && *at != '\0';) {
@@ -359,12 +393,15 @@ static int compile(const struct cc *cc, const struct source *source, enum rewrit
 
     if (!begin(&command, cc))
         return no_memory();
+    if (!preprocessed)
+        add_beside(&command, source);
     add_words_of(&command, cc, 1u << WORD_FLAG | (preprocessed ? 0 : 1u << WORD_MACRO));
     if (preprocessed && cc->sanitized)
         add(&command, "-Wno-return-type");
     add_own(&command);
     if (!preprocessed)
         add_search(&command, cc);
+    add_pair(&command, "-x", preprocessed ? "cpp-output" : "c");
     add_pair(&command, cc->step == NULL ? "-c" : cc->step, outcome == REWRITTEN ? source->rewritten : source->path);
     add_pair(&command, "-o", source->output);
     return finish(&command);
@@ -389,13 +426,15 @@ static enum rewritten rewrite(const struct source *source)
 }
 
 /* Everywhere that the caller's words have the compiler search, in the order of the words, and Pinion's own. */
-static bool search(struct includes *includes, const struct cc *cc)
+static bool search(struct includes *includes, const struct cc *cc, const struct source *source)
 {
     static const char *const names[] = {"-I", "-isystem", "-iquote", "-idirafter"};
 
-    includes->directories = malloc((cc->nwords + 2) * sizeof(includes->directories[0]));
+    includes->directories = malloc((cc->nwords + 3) * sizeof(includes->directories[0]));
     if (includes->directories == NULL)
         return false;
+    if (source->typed)
+        includes->directories[includes->ndirectories++] = ".";
     for (size_t i = 0; i < cc->nwords; i++) {
         for (size_t j = 0; cc->kinds[i] == WORD_MACRO && j < sizeof(names) / sizeof(names[0]); j++) {
             const char *rest = begins(cc->words[i], names[j]) ? cc->words[i] + strlen(names[j]) : NULL;
@@ -409,10 +448,10 @@ static bool search(struct includes *includes, const struct cc *cc)
     return true;
 }
 
-static bool prepare_includes(struct cc *cc, const char *path)
+static bool prepare_includes(struct cc *cc, const struct source *source)
 {
     struct includes includes = {.own = cc->include, .forwarders = cc->forwarders};
-    const bool good = search(&includes, cc) && includes_prepare(&includes, path);
+    const bool good = search(&includes, cc, source) && includes_prepare(&includes, source->path);
 
     cc->forwards |= includes.nforwarders > 0;
     includes_free(&includes);
@@ -421,9 +460,28 @@ static bool prepare_includes(struct cc *cc, const char *path)
 
 static int preprocess_as_windows(struct cc *cc, const struct source *source)
 {
-    if (!prepare_includes(cc, source->path))
+    if (!prepare_includes(cc, source))
         return cli_complain(CLI_USAGE, "cannot look through the #include lines of '%s': no memory, or '%s' is full", source->path, cc->work);
     return preprocess(cc, source);
+}
+
+/* Standard input, in a file that can be read more than once: under the name that gives the compiler's name for its object. */
+static bool keep_typed(const struct cc *cc, struct source *source)
+{
+    char block[4096];
+    FILE *out;
+    size_t n;
+
+    snprintf(source->kept, sizeof(source->kept), "%s/-.c", cc->work);
+    source->path = source->kept;
+    source->typed = true;
+    out = fopen(source->kept, "w");
+    if (out == NULL)
+        return false;
+    fputs("# 1 \"<stdin>\"\n", out);
+    while ((n = fread(block, 1, sizeof(block), stdin)) > 0)
+        fwrite(block, 1, n, out);
+    return fclose(out) == 0 && !ferror(stdin);
 }
 
 static int make_object(struct cc *cc, size_t which, char **object)
@@ -432,6 +490,8 @@ static int make_object(struct cc *cc, size_t which, char **object)
     enum rewritten outcome;
     int code;
 
+    if (strcmp(source.path, "-") == 0 && !keep_typed(cc, &source))
+        return cli_complain(CLI_USAGE, "cannot keep what stands on standard input in '%s': %s", source.kept, strerror(errno));
     name_files(&source, cc, which);
     code = is_preprocessed(source.path) ? 0 : preprocess_as_windows(cc, &source);
     if (code != 0)
@@ -440,7 +500,7 @@ static int make_object(struct cc *cc, size_t which, char **object)
     if (outcome == REWRITTEN_WRONGLY)
         return CLI_WRONG;
     code = compile(cc, &source, outcome);
-    forget_forwarders(cc, &source);
+    forget_own_files(cc, &source);
     *object = code == 0 ? strdup(source.output) : NULL;
     return code == 0 && *object == NULL ? no_memory() : code;
 }
@@ -448,13 +508,13 @@ static int make_object(struct cc *cc, size_t which, char **object)
 /* ---- all of it ---- */
 
 /* What the caller asked for, with what drivers need added. */
-static int pass_on(const struct cc *cc)
+static int pass_on(const struct cc *cc, unsigned kinds)
 {
     struct command command;
 
     if (!begin(&command, cc))
         return no_memory();
-    add_words_of(&command, cc, ~0u);
+    add_words_of(&command, cc, kinds);
     if (cc->preprocesses)
         add_pair(&command, "-include", cc->seh);
     add_own(&command);
@@ -469,7 +529,7 @@ static int link_objects(const struct cc *cc)
 
     if (!begin(&command, cc))
         return no_memory();
-    add_words_of(&command, cc, ~(1u << WORD_MACRO | 1u << WORD_DEPENDENCY));
+    add_words_of(&command, cc, ~(1u << WORD_MACRO | 1u << WORD_DEPENDENCY | 1u << WORD_LANGUAGE));
     add_own(&command);
     if (!cc->for_others) {
         add_pair(&command, cc->library, cc->rpath);
@@ -537,7 +597,7 @@ static int work_on_sources(struct cc *cc)
     if (code == 0 && cc->step == NULL)
         code = link_objects(cc);
     else if (code == 0 && cc->has_inputs)
-        code = pass_on(cc);
+        code = pass_on(cc, ~(1u << WORD_SOURCE | 1u << WORD_LANGUAGE));
     host_directory_remove(cc->work);
     forget_objects(cc);
     free(cc->words);
@@ -581,36 +641,51 @@ void cc_help(void)
          "\n"
          "It adds the headers and the flags that pkg-config --cflags pinion tells, and turns what only Microsoft's compiler knows\n"
          "into what gcc and clang understand: __try, __except, __finally and __leave, literals like 10ui64, #include lines in\n"
-         "another case or with backslashes. A function with __try is neither optimised nor inline. Sources in C++, from stdin\n"
-         "or named in a response file are compiled as they are. PINION_CC names the compiler; without it that is cc.");
+         "another case or with backslashes. A function with __try is neither optimised nor inline. Sources in other languages\n"
+         "are compiled as they are. PINION_CC names the compiler; without it that is cc.");
 }
 
-int cc_main(int argc, char **argv)
+/* What the words ask for. */
+static int carry_out(struct cc *cc)
 {
-    struct cc cc = {.compiler = getenv("PINION_CC"), .sources = argv + 1, .words = argv + 1, .nwords = (size_t)argc - 1};
+    if (cc->step != NULL && cc->output != NULL && cc->nsources > 1)
+        return cli_complain(CLI_USAGE, "-o names one file, and with %s there would be %u: leave it out", cc->step, cc->nsources);
+    if (cc->nsources == 0 && !cc->has_inputs)
+        return ask_compiler(cc);
+    if (cc->whole || (cc->step != NULL && cc->nsources == 0))
+        return pass_on(cc, ~0u);
+    return work_on_sources(cc);
+}
+
+static int compile_words(const struct arguments *arguments)
+{
+    struct cc cc = {.compiler = getenv("PINION_CC"), .sources = arguments->words, .words = arguments->words, .nwords = arguments->n};
     int code;
 
-    if (argc < 2)
-        return cli_complain(CLI_USAGE, "say what to compile: pinion cc -fPIC -shared driver.c -o driver.so; 'pinion help cc' tells more");
     if (cc.compiler == NULL || *cc.compiler == '\0')
         cc.compiler = "cc";
     if (!find_own_files(&cc))
         return CLI_USAGE;
-    cc.kinds = calloc(cc.nwords, sizeof(cc.kinds[0]));
+    cc.kinds = calloc(cc.nwords + 1, sizeof(cc.kinds[0]));
     if (cc.kinds == NULL)
         return no_memory();
     for (size_t i = 0; i < NDRIVER_FLAGS; i++)
         read_flag(&cc, driver_flags[i]);
     read_words(&cc);
     host_interrupts_catch();
-    if (cc.step != NULL && cc.output != NULL && cc.nsources > 1)
-        code = cli_complain(CLI_USAGE, "-o names one file, and with %s there would be %u: leave it out", cc.step, cc.nsources);
-    else if (cc.nsources == 0 && !cc.has_inputs)
-        code = ask_compiler(&cc);
-    else if (cc.whole || (cc.step != NULL && cc.nsources == 0))
-        code = pass_on(&cc);
-    else
-        code = work_on_sources(&cc);
+    code = carry_out(&cc);
     free(cc.kinds);
+    return code;
+}
+
+int cc_main(int argc, char **argv)
+{
+    struct arguments arguments;
+    int code;
+
+    if (argc < 2)
+        return cli_complain(CLI_USAGE, "say what to compile: pinion cc -fPIC -shared driver.c -o driver.so; 'pinion help cc' tells more");
+    code = arguments_expand(&arguments, argv + 1, (size_t)argc - 1) ? compile_words(&arguments) : CLI_USAGE;
+    arguments_free(&arguments);
     return code;
 }
