@@ -7,15 +7,13 @@
 
 static void print_settings(const struct ke_options *options)
 {
-    static const struct debug_bit bits[] = {
-        {KE_VERIFIER_SPECIAL_POOL, "Special pool"}, {KE_VERIFIER_FORCE_IRQL, "Force IRQL checking"},
-        {KE_VERIFIER_POOL_TRACKING, "Pool tracking"}, {KE_VERIFIER_DMA, "DMA checking"},
-        {KE_VERIFIER_LOW_RESOURCES, "Randomized low resources simulation"}, {KE_VERIFIER_SYSTEMATIC, "Systematic low resources simulation"},
-        {KE_VERIFIER_CODE_INTEGRITY, "Code integrity checks"}, {0, NULL}};
+#define ROW(name, value, text) {value, text},
+    static const struct debug_bit bits[] = {KE_VERIFIER_FLAGS(ROW)};
+#undef ROW
 
     ke_print("Verify Flags Level 0x%08x%s\n\n", options->verifier, options->verifier == 0 ? ": the verifier is off" : "");
-    for (const struct debug_bit *bit = bits; bit->name != NULL; bit++)
-        ke_print("    [%c] (0x%08x) %s\n", options->verifier & bit->bit ? 'X' : ' ', bit->bit, bit->name);
+    for (size_t i = 0; i < ARRAYSIZE(bits); i++)
+        ke_print("    [%c] (0x%08x) %s\n", options->verifier & bits[i].bit ? 'X' : ' ', bits[i].bit, bits[i].name);
     if (options->verifier & KE_VERIFIER_LOW_RESOURCES)
         ke_print("    %u of 10000 calls fail after %llu, seed %llu\n", options->fault_rate, (unsigned long long)options->fault_delay,
                  (unsigned long long)options->seed);

@@ -40,19 +40,24 @@ enum ke_windows {
     KE_WINDOWS_2000, KE_WINDOWS_XP, KE_WINDOWS_2003, KE_WINDOWS_VISTA, KE_WINDOWS_7, KE_WINDOWS_8, KE_WINDOWS_8_1, KE_WINDOWS_10,
 };
 
-/* Driver Verifier's flags that Pinion knows so far. */
+/* Driver Verifier's flags that Pinion knows so far: name, value, and what the debugger calls it. */
+#define KE_VERIFIER_FLAGS(X) \
+    X(SPECIAL_POOL, 0x00000001, "Special pool") \
+    X(FORCE_IRQL, 0x00000002, "Force IRQL checking") \
+    X(LOW_RESOURCES, 0x00000004, "Randomized low resources simulation") \
+    X(POOL_TRACKING, 0x00000008, "Pool tracking") \
+    X(DMA, 0x00000080, "DMA checking") \
+    X(INVARIANT_STACK, 0x00002000, "Invariant MDL checking for stack") \
+    X(INVARIANT_DRIVER, 0x00004000, "Invariant MDL checking for driver") \
+    X(SYSTEMATIC, 0x00040000, "Systematic low resources simulation") \
+    X(CODE_INTEGRITY, 0x02000000, "Code integrity checks")
+
+#define KE_VERIFIER_ENUM(name, value, text) KE_VERIFIER_##name = value,
 enum ke_verifier_flags {
-    KE_VERIFIER_SPECIAL_POOL   = 0x00000001,
-    KE_VERIFIER_FORCE_IRQL     = 0x00000002,
-    KE_VERIFIER_LOW_RESOURCES  = 0x00000004,
-    KE_VERIFIER_POOL_TRACKING  = 0x00000008,
-    KE_VERIFIER_DMA            = 0x00000080,
-    KE_VERIFIER_INVARIANT_STACK  = 0x00002000,          /* buffers of invariant MDLs, over the whole stack of devices */
-    KE_VERIFIER_INVARIANT_DRIVER = 0x00004000,          /* the same, at each driver */
-    KE_VERIFIER_SYSTEMATIC     = 0x00040000,            /* low resources, once for each call stack */
-    KE_VERIFIER_CODE_INTEGRITY = 0x02000000,
-    KE_VERIFIER_ON             = 0x000009BB & ~0x6,     /* every check without forced IRQL checking and low resources */
+    KE_VERIFIER_FLAGS(KE_VERIFIER_ENUM)
+    KE_VERIFIER_ON = 0x000009BB & ~0x6, /* every check without forced IRQL checking and low resources */
 };
+#undef KE_VERIFIER_ENUM
 
 struct ke_options {
     uint32_t        verifier;           /* flags; 0 is off */

@@ -278,15 +278,16 @@ TEST(printers, tables__of_many_rows__are_cut)
 /* Settings, counts, and each MDL that is alive under the tag that Driver Verifier gives them. */
 TEST(printers, verifier__in_use__shows_settings_counts_and_mdls)
 {
-    boot("verifier=0x88");
+    boot("verifier=0x4088");
     const PMDL mdl = allocate_it(user_pages(2, PAGE_READWRITE));
     char *text;
 
     pinion_fail("IoAllocateMdl", 1);
     EXPECT(IoAllocateMdl(NULL, 1, FALSE, FALSE, NULL) == NULL);
     text = printed(print_verifier, NULL);
-    expect_line(text, "Verify Flags Level 0x00000088\n");
+    expect_line(text, "Verify Flags Level 0x00004088\n");
     expect_line(text, "    [X] (0x00000008) Pool tracking\n");
+    expect_line(text, "    [X] (0x00004000) Invariant MDL checking for driver\n");
     expect_line(text, "    [ ] (0x00000004) Randomized low resources simulation\n");
     expect_line(text, "  MDLs allocated                 0x1\n");
     expect_line(text, "  Faults injected                0x1\n");
