@@ -337,6 +337,9 @@ const char  *verdict_name(enum verdict verdict);            /* for machines: "bu
 /* One line for people. */
 void verdict_describe(const struct session *session, char *text, size_t bytes);
 
+/* Was it interrupted, whatever the verdict? What became of it then. */
+bool verdict_interrupt(const struct session *session, char *text, size_t bytes);
+
 /* Requests that failed though no injected failure explains it. */
 uint64_t verdict_unexplained(const struct result *result);
 uint64_t verdict_held(const struct result *result);         /* things that are still held */
@@ -353,14 +356,15 @@ void    report_print(const struct cli_options *options, const struct session *se
 
 /*
  * Files of reports. Their contents are an array with an object for each run: its name, verdict, outcome, clean, seconds, reports,
- * and what it printed; routine, function, file, line and made of the call that failed, where one did.
+ * and what it printed; routine, function, file, line and made of the call that failed, where one did. `interrupted` says what was not
+ * run; NULL: all was.
  */
 bool report_files_can_be_written(const struct cli_options *options);        /* false: complained, as below */
-bool report_files(const struct cli_options *options, const char *driver, const json_t *runs);
+bool report_files(const struct cli_options *options, const char *driver, const json_t *runs, const char *interrupted);
 
 /* ---- sarif.c, junit.c: false when the file cannot be written; errno says why ---- */
 
-bool sarif_write(const char *path, const char *driver_path, const json_t *runs);
+bool sarif_write(const char *path, const char *driver_path, const json_t *runs, const char *interrupted);
 bool junit_write(const char *path, const char *driver, const json_t *runs);
 
 #endif

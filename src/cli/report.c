@@ -247,7 +247,7 @@ static json_t *json_of_session(const struct cli_options *options, const struct s
     json_object_set_new(object, "held", json_of_held(result));
     add_count(object, "findings", json_array_size(session->findings));
     json_object_set(object, "reports", session->findings);
-    json_object_set_new(object, "interrupted", json_boolean(result->interrupted || session->cut_off));
+    json_object_set_new(object, "interrupted", json_boolean(verdict_interrupt(session, text, sizeof(text))));
     verdict_describe(session, text, sizeof(text));
     json_object_set_new(object, "verdict", json_string(verdict_name(verdict)));
     json_object_set_new(object, "outcome", json_string(text));
@@ -278,9 +278,9 @@ bool report_files_can_be_written(const struct cli_options *options)
     return can_be_written(options->sarif_path) && can_be_written(options->junit_path);
 }
 
-bool report_files(const struct cli_options *options, const char *driver, const json_t *runs)
+bool report_files(const struct cli_options *options, const char *driver, const json_t *runs, const char *interrupted)
 {
-    if (options->sarif_path != NULL && !sarif_write(options->sarif_path, options->driver_path, runs))
+    if (options->sarif_path != NULL && !sarif_write(options->sarif_path, options->driver_path, runs, interrupted))
         return cli_complain(false, "%s cannot be written: %s", options->sarif_path, strerror(errno));
     if (options->junit_path != NULL && !junit_write(options->junit_path, driver, runs))
         return cli_complain(false, "%s cannot be written: %s", options->junit_path, strerror(errno));

@@ -180,19 +180,31 @@ static void add_run(struct sarif *sarif, const json_t *run)
 
 /* ---- the log ---- */
 
-static json_t *log_of(const struct sarif *sarif)
+/* An analysis that did not come to its end has no success, whatever it found, and says why. */
+static json_t *invocation(const char *interrupted)
+{
+    json_t *object = json_pack("{s:b}", "executionSuccessful", interrupted == NULL);
+
+    if (interrupted != NULL)
+        json_object_set_new(object, "toolExecutionNotifications",
+                            json_pack("[{s:{s:s}, s:s, s:o}]", "descriptor", "id", verdict_name(VERDICT_INTERRUPTED), "level", "error",
+                                      "message", text_object(interrupted)));
+    return object;
+}
+
+static json_t *log_of(const struct sarif *sarif, const char *interrupted)
 {
     json_t *driver = json_pack("{s:s, s:s, s:O}", "name", "Pinion", "semanticVersion", PINION_VERSION, "rules", sarif->rules);
     json_t *run = json_pack("{s:{s:o}, s:O}", "tool", "driver", driver, "results", sarif->results);
 
     if (sarif->root[0] != '\0')
         json_object_set_new(run, "originalUriBaseIds", json_pack("{s:{s:o}}", "SRCROOT", "uri", json_of_uri("file://", sarif->root)));
-    json_object_set_new(run, "invocations", json_pack("[{s:b}]", "executionSuccessful", true));
+    json_object_set_new(run, "invocations", json_pack("[o]", invocation(interrupted)));
     json_object_set_new(run, "columnKind", json_string("unicodeCodePoints"));
     return json_pack("{s:s, s:s, s:[o]}", "$schema", SCHEMA, "version", "2.1.0", "runs", run);
 }
 
-bool sarif_write(const char *path, const char *driver_path, const json_t *runs)
+bool sarif_write(const char *path, const char *driver_path, const json_t *runs, const char *interrupted)
 {
     struct sarif sarif = {.driver_path = driver_path, .rules = json_array(), .results = json_array()};
     const json_t *run;
@@ -206,7 +218,7 @@ bool sarif_write(const char *path, const char *driver_path, const json_t *runs)
         strcat(sarif.root, "/");
     json_array_foreach(runs, i, run)
         add_run(&sarif, run);
-    log = log_of(&sarif);
+    log = log_of(&sarif, interrupted);
     written = json_dump_file(log, path, JSON_INDENT(2)) == 0;
     json_decref(log);
     json_decref(sarif.rules);

@@ -322,6 +322,7 @@ static json_t *runs_of(const struct cli_options *options, const struct session *
 
 static int report(const struct cli_options *options, const struct session *session)
 {
+    char text[512];
     json_t *runs;
     bool written;
     int code;
@@ -330,7 +331,7 @@ static int report(const struct cli_options *options, const struct session *sessi
         return code;
     report_print(options, session);
     runs = runs_of(options, session);
-    written = report_files(options, session->result.driver_name, runs);
+    written = report_files(options, session->result.driver_name, runs, verdict_interrupt(session, text, sizeof(text)) ? text : NULL);
     json_decref(runs);
     return written ? verdict_code(verdict_of(session)) : CLI_USAGE;
 }

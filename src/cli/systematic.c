@@ -349,18 +349,26 @@ static void print_row(const struct plan *plan, const struct attempt *attempt)
            attempt->verdict > VERDICT_LAST_NOT_BAD ? "NOT WELL: " : "", attempt->outcome);
 }
 
+static bool describe_interrupt(const struct plan *plan, char *text, size_t bytes)
+{
+    if (plan->interrupted)
+        snprintf(text, bytes, "interrupted: %zu known calls were not tried to the end, nor what only their failure leads to", plan->nleft);
+    return plan->interrupted;
+}
+
 static void print_summary(const struct plan *plan)
 {
     const struct cli_options *options = plan->options;
     const size_t tried = plan->n - 1, ninterrupted = plan->attempts[tried].verdict == VERDICT_INTERRUPTED;
+    char text[256];
 
     printf("  %zu call%s failed, %zu well, %zu not well", tried, tried == 1 ? "" : "s", tried - plan->nbad - plan->nnot_made - ninterrupted, plan->nbad);
     if (plan->nnot_made > 0)
         printf(", %zu not made again", plan->nnot_made);
     if (options->nshards != 0)
         printf("; shard %u of %u, %zu calls before any failure in all shards", options->shard, options->nshards, plan->nfamilies);
-    if (plan->interrupted)
-        printf("; interrupted: %zu known calls were not tried to the end, nor what only their failure leads to", plan->nleft);
+    if (describe_interrupt(plan, text, sizeof(text)))
+        printf("; %s", text);
     putchar('\n');
     if (plan->nbad > 0 && tried > 0)
         printf("  to repeat one: the same command with --faults ID, for a debugger --faults ID --in-process\n");
@@ -438,7 +446,8 @@ static json_t *json_of_plan(const struct plan *plan)
 static int report(const struct plan *plan)
 {
     json_t *runs = json_of_attempts(plan, 0);
-    const bool written = report_files(plan->options, plan->first.driver_name, runs);
+    char text[256];
+    const bool written = report_files(plan->options, plan->first.driver_name, runs, describe_interrupt(plan, text, sizeof(text)) ? text : NULL);
 
     json_decref(runs);
     if (plan->options->json)

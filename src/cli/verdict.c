@@ -211,16 +211,19 @@ static void describe_wrong_data(const struct tally *tally, char *text, size_t by
              tally->wrong_bytes, tally->cut_short, tally->guards_broken);
 }
 
-static void describe_interrupt(const struct session *session, char *text, size_t bytes)
+bool verdict_interrupt(const struct session *session, char *text, size_t bytes)
 {
     const struct result *result = &session->result;
     char place[256];
 
+    if (!result->interrupted && !session->cut_off)
+        return false;
     verdict_place(session->cut_off_at, place, sizeof(place));
     if (!session->cut_off)
         snprintf(text, bytes, "interrupted after %" PRIu64 " requests: the rest was not run", result->tally.requests);
     else
         snprintf(text, bytes, "interrupted: it did not end then, and nothing is known of its requests%s%s", *place == '\0' ? "" : "; it was in ", place);
+    return true;
 }
 
 void verdict_describe(const struct session *session, char *text, size_t bytes)
@@ -234,7 +237,7 @@ void verdict_describe(const struct session *session, char *text, size_t bytes)
     case VERDICT_FINDING: describe_finding(find(session, NULL), "warning", text, bytes); break;
     case VERDICT_CRASHED: describe_crash(session, text, bytes); break;
     case VERDICT_WRONG_DATA: describe_wrong_data(&result->tally, text, bytes); break;
-    case VERDICT_INTERRUPTED: describe_interrupt(session, text, bytes); break;
+    case VERDICT_INTERRUPTED: verdict_interrupt(session, text, bytes); break;
     case VERDICT_NOT_MADE: snprintf(text, bytes, "calls of --faults that were not made: %u", session->nnot_made); break;
     case VERDICT_HUNG: describe_hang(session, text, bytes); break;
     case VERDICT_LOST: describe_loss(session, text, bytes); break;
