@@ -87,6 +87,8 @@ json_t *rules_describe(const char *id, const char *what);
 int  cc_main(int argc, char **argv);
 void cc_help(void);
 
+/* ---- complain.c ---- */
+
 /* One line "pinion: ..." on stderr; the result is `code`. */
 int cli_complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

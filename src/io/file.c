@@ -15,17 +15,6 @@
 
 enum { OPEN_EXISTING_FILE = 1, SHARE_ALL = 7 };         /* Parameters.Create: FILE_OPEN, FILE_SHARE_* */
 
-void io_file_use(struct io_file *file)
-{
-    atomic_fetch_add_explicit(&file->uses, 1, memory_order_relaxed);
-}
-
-void io_file_unuse(struct io_file *file)
-{
-    if (atomic_fetch_sub(&file->uses, 1) == 1)
-        host_gate_open(&file->unused);
-}
-
 /* ---- the object ---- */
 
 static struct io_file *new_file(struct machine *machine, PDEVICE_OBJECT device)

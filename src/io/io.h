@@ -196,7 +196,7 @@ void io_devices_shutdown(struct machine *machine);
 PDRIVER_OBJECT io_driver_new(struct machine *machine, const char *name);
 void           io_drivers_shutdown(struct machine *machine);
 
-/* ---- request.c ---- */
+/* ---- wait.c ---- */
 
 /* Send an IRP of io_irp_new(..., io_finish_wait) to a device, wait for its end, free it. */
 NTSTATUS io_send_and_wait(struct machine *machine, PDEVICE_OBJECT device, PIRP irp, ULONG_PTR *information);
@@ -212,8 +212,17 @@ struct io_file {
     struct io_file   *next, **link;     /* in the machine's list, under its lock */
 };
 
-void io_file_use(struct io_file *file);
-void io_file_unuse(struct io_file *file);
+static inline void io_file_use(struct io_file *file)
+{
+    atomic_fetch_add_explicit(&file->uses, 1, memory_order_relaxed);
+}
+
+static inline void io_file_unuse(struct io_file *file)
+{
+    if (atomic_fetch_sub(&file->uses, 1) == 1)
+        host_gate_open(&file->unused);
+}
+
 void io_files_check(struct machine *machine);
 void io_files_shutdown(struct machine *machine);
 

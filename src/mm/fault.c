@@ -24,11 +24,6 @@ static uint64_t access_code(const struct host_fault *fault)
     return fault->access == HOST_EXEC ? 8 : fault->access == HOST_WRITE ? 1 : 0;
 }
 
-struct ke_access mm_access_of(const struct host_fault *fault)
-{
-    return (struct ke_access){.ip = fault->ip, .va = fault->va, .write = fault->access == HOST_WRITE};
-}
-
 /* As 0x50 says it since. */
 static uint64_t newer_access_code(const struct host_fault *fault)
 {

@@ -16,7 +16,11 @@ void mm_pool_on_fault(struct machine *machine, const struct host_fault *fault); 
 void mm_pool_report_leaks(struct machine *machine);                     /* a warning for each tag; MDLs in pool are the verifier's to report */
 
 enum host_fault_verdict mm_on_fault(const struct host_fault *fault);
-struct ke_access        mm_access_of(const struct host_fault *fault);
+
+static inline struct ke_access mm_access_of(const struct host_fault *fault)
+{
+    return (struct ke_access){.ip = fault->ip, .va = fault->va, .write = fault->access == HOST_WRITE};
+}
 
 void             mm_spaces_forget(struct machine *machine);             /* at shutdown: those that have ended */
 struct mm_space *mm_space_by_id(const struct machine *machine, uint8_t id);
