@@ -13,10 +13,11 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 #   -fno-optimize-sibling-calls    be there when the DDI runs.
 # -fno-strict-aliasing             Driver code reads one object as several types throughout; the compiler that it was
 #                                  written for has no rule against it.
+# -fsigned-char                    char, and with it CHAR and CCHAR, has a sign on Windows whatever the processor.
 # -Wno-multichar                   Pool tags are constants of four characters.
 # -Wno-unknown-pragmas             #pragma warning and alloc_text speak to another compiler.
 set(PINION_DRIVER_FLAGS -fshort-wchar -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-strict-aliasing
-    -Wno-multichar -Wno-unknown-pragmas)
+    -fsigned-char -Wno-multichar -Wno-unknown-pragmas)
 
 set(PINION_WARNINGS
     -Wall -Wextra -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Werror)
@@ -43,7 +44,7 @@ function(pinion_compile_as_library target)
     # The library is Linux code that speaks Windows: it keeps the host's ULONG_MAX, wide strings and names like __in.
     target_compile_definitions(${target} PRIVATE PINION_HOST_CODE)
     target_compile_options(${target} PRIVATE ${PINION_DRIVER_FLAGS} -ftls-model=initial-exec)
-    if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
+    if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
         # gcc turns a memcpy of at most 4 KiB into `rep movsq`, which doubles the cost of locking one page.
         target_compile_options(${target} PRIVATE -mmemcpy-strategy=libcall:-1:noalign)
     endif()

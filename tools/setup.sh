@@ -8,7 +8,8 @@ packages_run=(gcc g++ cmake ninja-build pkg-config liburing-dev libdw-dev libelf
 packages_bench=(libdpdk-dev fio libmimalloc-dev)
 packages_test=("${packages_run[@]}" libcriterion-dev python3)
 # shellcheck disable=SC2034 # ./test uses it
-packages_ci=("${packages_test[@]}" clang libclang-rt-14-dev gcc-mingw-w64-x86-64 mingw-w64-x86-64-dev codespell shellcheck gdb)
+packages_ci=("${packages_test[@]}" clang libclang-rt-14-dev gcc-mingw-w64-x86-64 mingw-w64-x86-64-dev codespell shellcheck gdb
+             gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 
 die() {
     echo "$*" >&2

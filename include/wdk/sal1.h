@@ -33,7 +33,9 @@
 #define __out_z
 #define __inout_z
 #define __inout_z_opt
+#if !defined(__aarch64__) || defined(PINION_SAL1)       /* <signal.h> has such a field there */
 #define __reserved
+#endif
 #define __kernel_entry
 #define __field_nullterminated
 #define __allocator

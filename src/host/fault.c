@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -76,12 +77,32 @@ static void read_registers(struct host_registers *registers, const ucontext_t *c
 
 enum { BREAKPOINT_CODE = TRAP_BRKPT, BREAKPOINT_BYTES = 0 };    /* what BRK gives; the program counter is at it */
 
+/* What ESR_EL1 said of the fault: its class in the top bits, and of an abort on data whether it was a store. */
+enum { CLASS_SHIFT = 26, CLASS_FETCH = 0x20, SYNDROME_WRITE = 1 << 6 };
+
+/* The kernel keeps it among records of several kinds behind the registers. */
+static uint64_t syndrome_of(const ucontext_t *context)
+{
+    const unsigned char *at = context->uc_mcontext.__reserved;
+    struct _aarch64_ctx head;
+    struct esr_context syndrome;
+
+    for (memcpy(&head, at, sizeof(head)); head.magic != 0 && head.magic != ESR_MAGIC; memcpy(&head, at, sizeof(head)))
+        at += head.size;
+    if (head.magic == 0)
+        return 0;
+    memcpy(&syndrome, at, sizeof(syndrome));
+    return syndrome.esr;
+}
+
 static void describe(struct host_fault *fault, const siginfo_t *info, const ucontext_t *context)
 {
+    const uint64_t syndrome = syndrome_of(context);
+
     fault->va = (uintptr_t)info->si_addr;
     fault->ip = (uintptr_t)context->uc_mcontext.pc;
     fault->frame = (uintptr_t)context->uc_mcontext.regs[29];
-    fault->access = fault->va == fault->ip ? HOST_EXEC : HOST_READ;
+    fault->access = syndrome >> CLASS_SHIFT == CLASS_FETCH ? HOST_EXEC : syndrome & SYNDROME_WRITE ? HOST_WRITE : HOST_READ;
 }
 
 /* x0 to x30, then the stack pointer. */
