@@ -49,6 +49,28 @@ void host_unpoison(const void *at, size_t bytes);
 
 uint64_t host_calls(void);                              /* system calls that memory.c has made since the process began, fences apart */
 
+/*
+ * ---- ThreadSanitizer, which may watch a program though this library was not compiled for it ----
+ *
+ * It knows the locks of this folder by itself, but not what is handed over without one. Whatever came before host_hands_over is before
+ * whatever comes after host_takes_over of the same address.
+ */
+
+extern void __tsan_release(void *at) __attribute__((weak));
+extern void __tsan_acquire(void *at) __attribute__((weak));
+
+static inline void host_hands_over(volatile void *at)
+{
+    if (__tsan_release != NULL)
+        __tsan_release((void *)(uintptr_t)at);
+}
+
+static inline void host_takes_over(volatile void *at)
+{
+    if (__tsan_acquire != NULL)
+        __tsan_acquire((void *)(uintptr_t)at);
+}
+
 /* ---- fault.c: bad accesses and instructions ---- */
 
 enum host_fault_kind { HOST_FAULT_ACCESS, HOST_FAULT_DIVIDE, HOST_FAULT_OVERFLOW, HOST_FAULT_ILLEGAL, HOST_FAULT_BREAKPOINT };

@@ -354,6 +354,7 @@ VOID ExAcquireFastMutex(PFAST_MUTEX FastMutex)
 
     if (InterlockedDecrement(&FastMutex->Count) != 0)
         KeWaitForSingleObject(&FastMutex->Event, Executive, KernelMode, FALSE, NULL);
+    host_takes_over(FastMutex);
     FastMutex->OldIrql = old;
 }
 
@@ -365,6 +366,7 @@ BOOLEAN ExTryToAcquireFastMutex(PFAST_MUTEX FastMutex)
         KeLowerIrql(old);
         return FALSE;
     }
+    host_takes_over(FastMutex);
     FastMutex->OldIrql = old;
     return TRUE;
 }
@@ -373,6 +375,7 @@ VOID ExReleaseFastMutex(PFAST_MUTEX FastMutex)
 {
     const KIRQL old = (KIRQL)FastMutex->OldIrql;
 
+    host_hands_over(FastMutex);
     if (InterlockedIncrement(&FastMutex->Count) <= 0)
         KeSetEvent(&FastMutex->Event, IO_NO_INCREMENT, FALSE);
     KeLowerIrql(old);

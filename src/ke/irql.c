@@ -62,7 +62,10 @@ BOOLEAN KeTryToAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
 {
     KSPIN_LOCK nobody = 0;
 
-    return __atomic_compare_exchange_n(SpinLock, &nobody, own_mark(), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+    if (!__atomic_compare_exchange_n(SpinLock, &nobody, own_mark(), false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return FALSE;
+    host_takes_over(SpinLock);
+    return TRUE;
 }
 
 /* A virtual processor may be preempted while it holds the lock, so waiting for long gives way to it. */
@@ -78,6 +81,7 @@ VOID KeAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
 
 VOID KeReleaseSpinLockFromDpcLevel(PKSPIN_LOCK SpinLock)
 {
+    host_hands_over(SpinLock);
     __atomic_store_n(SpinLock, 0, __ATOMIC_RELEASE);
 }
 

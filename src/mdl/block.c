@@ -92,6 +92,7 @@ static void give_magazine(struct mdl_blocks *blocks, unsigned class, struct bloc
     struct block *head = atomic_load_explicit(&blocks->magazines[class], memory_order_relaxed);
 
     first->capacity = count;
+    host_hands_over(&blocks->magazines[class]);
     do
         first->mdl.Next = head == NULL ? NULL : &head->mdl;
     while (!atomic_compare_exchange_weak_explicit(&blocks->magazines[class], &head, first, memory_order_release, memory_order_relaxed));
@@ -106,6 +107,7 @@ static struct block *take_magazine_locked(struct mdl_blocks *blocks, unsigned cl
             return NULL;
         next = first->mdl.Next == NULL ? NULL : block_of(first->mdl.Next);
     } while (!atomic_compare_exchange_weak_explicit(&blocks->magazines[class], &first, next, memory_order_acquire, memory_order_acquire));
+    host_takes_over(&blocks->magazines[class]);
     return first;
 }
 

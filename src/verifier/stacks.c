@@ -48,13 +48,16 @@ static struct vf_stack *add_stack(_Atomic(struct vf_stack *) *bucket, struct vf_
     struct vf_stack *head = atomic_load_explicit(bucket, memory_order_acquire);
 
     do {
-        struct vf_stack *same = find_stack(head, stack->hash, stack->pcs, stack->n);
+        struct vf_stack *same;
 
+        host_takes_over(bucket);
+        same = find_stack(head, stack->hash, stack->pcs, stack->n);
         if (same != NULL) {
             free(stack);
             return same;
         }
         stack->next = head;
+        host_hands_over(bucket);
     } while (!atomic_compare_exchange_weak_explicit(bucket, &head, stack, memory_order_acq_rel, memory_order_acquire));
     return stack;
 }
@@ -66,8 +69,10 @@ const struct vf_stack *vf_stack_at(struct machine *machine, struct ke_site site)
     const size_t n = host_stack_walk(site.ip, site.frame, pcs, VF_STACK_DEPTH);
     const uint32_t hash = hash_pcs(pcs, n);
     _Atomic(struct vf_stack *) *bucket = &state->stack_buckets[hash % STACK_BUCKETS];
-    struct vf_stack *known = find_stack(atomic_load_explicit(bucket, memory_order_acquire), hash, pcs, n);
+    struct vf_stack *first = atomic_load_explicit(bucket, memory_order_acquire), *known;
 
+    host_takes_over(bucket);
+    known = find_stack(first, hash, pcs, n);
     return known != NULL ? known : add_stack(bucket, new_stack(hash, pcs, n));
 }
 
