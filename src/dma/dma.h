@@ -65,6 +65,9 @@ struct dma_stretch {
 };
 bool dma_next_stretch(struct dma_cursor *cursor, struct dma_stretch *stretch);
 
+/* Where in its page the buffer starts. */
+uint32_t dma_first_offset(const struct dma_buffer *buffer);
+
 /* Do the MDLs hold all of the buffer's bytes? */
 bool dma_chain_holds(const struct dma_buffer *buffer);
 

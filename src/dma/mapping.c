@@ -131,13 +131,10 @@ static bool plan_direct(struct dma_mapping *mapping)
     return true;
 }
 
-static uint32_t packed_pages(const struct dma_mapping *mapping)
+/* A run takes as many pages as it spans, however many pieces it is gathered from. */
+static uint32_t pages_of_run(const struct dma_mapping *mapping)
 {
-    struct dma_cursor cursor;
-    struct dma_piece first;
-
-    dma_walk(&cursor, &mapping->buffer);
-    return dma_next_piece(&cursor, &first) ? (uint32_t)span_pages(first.off, mapping->buffer.bytes) : 0;
+    return (uint32_t)span_pages(dma_first_offset(&mapping->buffer), mapping->buffer.bytes);
 }
 
 static void count_elements(struct dma_mapping *mapping)
@@ -176,11 +173,10 @@ bool dma_plan(struct dma_mapping *mapping)
     if (!survey(mapping))
         return false;
     count_elements(mapping);
-    mapping->npages = mapping->npieces;
+    mapping->npages = mapping->adapter->scatter_gather ? mapping->npieces : pages_of_run(mapping);
     if (mapping->adapter->scatter_gather || (mapping->nelements <= 1 && !mapping->copied))
         return true;
     mapping->packed = mapping->copied = true;
-    mapping->npages = packed_pages(mapping);
     mapping->nelements = mapping->nelements == 0 ? 0 : 1;
     return true;
 }

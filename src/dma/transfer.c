@@ -39,18 +39,33 @@ static struct dma_segment *add_segment(struct dma_request *request)
     return &request->segments[request->nsegments++];
 }
 
-/* What the registers that are left can hold at most, from this place on. */
-static uint64_t cut(const struct dma_request *request, const struct dma_buffer *buffer)
+/* The bytes of the first pieces, one a register. */
+static uint64_t cut_pieces(const struct dma_buffer *buffer, uint32_t registers)
 {
-    const uint32_t left = request->nregisters - request->registers_used;
     struct dma_cursor cursor;
     struct dma_piece piece;
     uint64_t bytes = 0;
 
     dma_walk(&cursor, buffer);
-    for (uint32_t i = 0; i < left && dma_next_piece(&cursor, &piece); i++)
+    for (uint32_t i = 0; i < registers && dma_next_piece(&cursor, &piece); i++)
         bytes += piece.bytes;
     return bytes;
+}
+
+/* The bytes that lie in the registers without gaps. */
+static uint64_t cut_run(const struct dma_buffer *buffer, uint32_t registers)
+{
+    const uint64_t room = ((uint64_t)registers << SPAN_PAGE_SHIFT) - (registers == 0 ? 0 : dma_first_offset(buffer));
+
+    return room < buffer->bytes ? room : buffer->bytes;
+}
+
+/* What the registers that are left can hold at most, from this place on. */
+static uint64_t cut(const struct dma_request *request, const struct dma_buffer *buffer)
+{
+    const uint32_t left = request->nregisters - request->registers_used;
+
+    return request->adapter->scatter_gather ? cut_pieces(buffer, left) : cut_run(buffer, left);
 }
 
 static bool plan(const struct dma_request *request, struct dma_mapping *mapping)

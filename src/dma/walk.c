@@ -61,6 +61,15 @@ bool dma_next_stretch(struct dma_cursor *cursor, struct dma_stretch *stretch)
     return true;
 }
 
+uint32_t dma_first_offset(const struct dma_buffer *buffer)
+{
+    struct dma_cursor cursor;
+    struct dma_piece first;
+
+    dma_walk(&cursor, buffer);
+    return dma_next_piece(&cursor, &first) ? first.off : 0;
+}
+
 bool dma_chain_holds(const struct dma_buffer *buffer)
 {
     uint64_t sum = 0;

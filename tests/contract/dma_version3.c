@@ -350,6 +350,39 @@ TEST(dma_version3, map_ex__in_a_loop__covers_the_chain)
     }
 }
 
+/*
+ * SCATTER_GATHER_LIST-03, GetDmaTransferInfo-01, MapTransferEx-03: without scatter/gather a chain is one element, and as many registers
+ * as were said to be needed map all of it, though its MDLs end in the middle of pages.
+ */
+TEST(dma_version3, map_ex__without_scatter_gather__fits_the_registers_it_was_told)
+{
+    static UCHAR seen[2 * BYTES], space[1024];
+    const PSCATTER_GATHER_LIST list = (PSCATTER_GATHER_LIST)space;
+    static const unsigned widths[] = {24, 32, 64};
+
+    for (SIZE_T i = 0; i < sizeof(widths) / sizeof(widths[0]); i++) {
+        struct subject subject = make_with(describe(DEVICE_DESCRIPTION_VERSION3, widths[i], FALSE, 65536));
+        const ULONG bytes = 100 + 3 * PAGE_SIZE - 500, off = BYTES - 100;
+        DMA_TRANSFER_INFO info = {.Version = DMA_TRANSFER_INFO_VERSION1};
+        ULONG length = bytes;
+        PVOID base;
+
+        EXPECT_STATUS(subject.operations->GetDmaTransferInfo(subject.adapter, subject.mdl, off, bytes, TRUE, &info), STATUS_SUCCESS);
+        EXPECT_EQ(info.V1.ScatterGatherElementCount, 1);
+        EXPECT_EQ(info.V1.MapRegisterCount, 3);
+        base = get_registers(&subject, info.V1.MapRegisterCount);
+        EXPECT_STATUS(subject.operations->MapTransferEx(subject.adapter, subject.mdl, base, off, 0, &length, TRUE, list, sizeof(space), NULL,
+                                                        NULL), STATUS_SUCCESS);
+        EXPECT_EQ(length, bytes);
+        EXPECT_EQ(list->NumberOfElements, 1);
+        device_reads(subject.adapter, list, seen);
+        expect_chain_bytes(seen, off, bytes);
+        EXPECT_STATUS(subject.operations->FlushAdapterBuffersEx(subject.adapter, subject.mdl, base, off, length, TRUE), STATUS_SUCCESS);
+        subject.operations->FreeAdapterObject(subject.adapter, DeallocateObject);
+        end(&subject);
+    }
+}
+
 /* FlushAdapterBuffersEx-01: what the device wrote is there after the flush. */
 TEST(dma_version3, flush_ex__of_a_read__brings_the_bytes)
 {
