@@ -28,29 +28,24 @@ static PMDL new_mdl(struct machine *machine, uint32_t off, uint64_t bytes)
 
 static PMDL build_packed(struct machine *machine, const struct dma_mapping *mapping)
 {
-    struct dma_cursor cursor;
-    struct dma_piece first;
-    PMDL mdl;
+    PMDL mdl = new_mdl(machine, mapping->pieces[0].off, mapping->buffer.bytes);
 
-    dma_walk(&cursor, &mapping->buffer);
-    dma_next_piece(&cursor, &first);
-    mdl = new_mdl(machine, first.off, mapping->buffer.bytes);
     for (uint32_t i = 0; mdl != NULL && i < mdl_span(mdl); i++)
         mdl_pfns(mdl)[i] = register_pfn(mapping, i);
     return mdl;
 }
 
-/* The part of the buffer that lies in the cursor's MDL; *ordinal counts pieces over the whole chain. */
-static PMDL build_part(struct machine *machine, const struct dma_mapping *mapping, struct dma_cursor *cursor, uint32_t *ordinal)
+/* What the device sees of one part; its pieces begin with number *ordinal. */
+static PMDL build_part(struct machine *machine, const struct dma_mapping *mapping, const struct dma_part *part, uint32_t *ordinal)
 {
-    const uint64_t at = cursor->mdl->ByteOffset + cursor->off;
-    const uint64_t rest = cursor->mdl->ByteCount - cursor->off;
-    PMDL mdl = new_mdl(machine, at & SPAN_PAGE_MASK, rest < cursor->left ? rest : cursor->left);
+    PMDL mdl = new_mdl(machine, mapping->pieces[*ordinal].off, part->bytes);
     const size_t npages = mdl == NULL ? 0 : mdl_span(mdl);
-    struct dma_piece piece;
 
-    for (size_t i = 0; i < npages && dma_next_piece(cursor, &piece); i++, ++*ordinal)
-        mdl_pfns(mdl)[i] = dma_reaches(mapping->adapter, piece.pfn) ? piece.pfn : register_pfn(mapping, *ordinal);
+    for (size_t i = 0; i < npages && *ordinal < mapping->npieces; i++, ++*ordinal) {
+        const PFN_NUMBER pfn = mapping->pieces[*ordinal].pfn;
+
+        mdl_pfns(mdl)[i] = dma_reaches(mapping->adapter, pfn) ? pfn : register_pfn(mapping, *ordinal);
+    }
     return mdl;
 }
 
@@ -67,12 +62,10 @@ static void destroy_chain(struct machine *machine, PMDL mdl)
 static PMDL build_chain(struct machine *machine, const struct dma_mapping *mapping)
 {
     PMDL chain = NULL, *link = &chain;
-    struct dma_cursor cursor;
     uint32_t ordinal = 0;
 
-    dma_walk(&cursor, &mapping->buffer);
-    while (cursor.left > 0 && cursor.mdl != NULL) {
-        *link = build_part(machine, mapping, &cursor, &ordinal);
+    for (uint32_t i = 0; i < mapping->nparts; i++) {
+        *link = build_part(machine, mapping, &mapping->parts[i], &ordinal);
         if (*link == NULL) {
             destroy_chain(machine, chain);
             return NULL;

@@ -71,6 +71,8 @@ struct dma_request *dma_request_channel(struct dma_adapter *adapter, PDEVICE_OBJ
 
 void dma_request_free(struct dma_request *request)
 {
+    for (uint32_t i = 0; i < request->nsegments; i++)
+        dma_record_free(&request->segments[i].mapping);
     free(request->segments);
     free(request);
 }

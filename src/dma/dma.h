@@ -58,6 +58,8 @@ bool dma_next_piece(struct dma_cursor *cursor, struct dma_piece *piece);
 
 /* What a buffer has in one MDL. */
 struct dma_stretch {
+    PMDL              mdl;
+    uintptr_t         va;               /* as the MDL has it */
     const PFN_NUMBER *pfns;
     size_t            npages;
     uint32_t          off;              /* in the first page */
@@ -117,9 +119,19 @@ uint32_t dma_store_runs(const struct dma_buffer *buffer, SCATTER_GATHER_ELEMENT 
 
 /* ---- mapping.c: how a device sees a buffer ---- */
 
+/* What a transfer has of one MDL. */
+struct dma_part {
+    PMDL      mdl;
+    uintptr_t va;
+    uint64_t  bytes;
+};
+
 struct dma_mapping {
     struct dma_adapter *adapter;
-    struct dma_buffer   buffer;
+    struct dma_buffer   buffer;         /* as it was asked for: the MDLs may describe something else since */
+    const struct dma_part  *parts;      /* the record; NULL: none yet, or none needed */
+    const struct dma_piece *pieces;     /* likewise */
+    uint32_t            nparts;
     bool                write;          /* to the device */
     bool                direct;         /* all of it as it is: no part is copied or remapped, whatever its pages are */
     bool                packed;         /* one copy of everything, without gaps */
@@ -145,6 +157,27 @@ void dma_unmap(struct dma_mapping *mapping);
 
 /* Store the elements, as many as there is room for; how many. */
 uint32_t dma_store_elements(const struct dma_mapping *mapping, SCATTER_GATHER_ELEMENT *elements, uint32_t room);
+
+/* ---- record.c: what a transfer has, whatever becomes of its MDLs ---- */
+
+/* How much room the record of a planned mapping takes, 0 for none; and make it there. */
+size_t dma_record_bytes(const struct dma_mapping *mapping);
+void   dma_record(struct dma_mapping *mapping, void *room);
+
+/* The same in a block of its own. False: no memory. */
+bool dma_record_new(struct dma_mapping *mapping);
+void dma_record_free(const struct dma_mapping *mapping);
+
+uint32_t dma_count_parts(const struct dma_buffer *buffer);
+
+/* Its pieces: from the record, or from the MDLs as long as there is none. */
+struct dma_pieces {
+    const struct dma_mapping *mapping;
+    struct dma_cursor cursor;
+    uint32_t          next;
+};
+void dma_walk_mapping(struct dma_pieces *walk, const struct dma_mapping *mapping);
+bool dma_next_of_mapping(struct dma_pieces *walk, struct dma_piece *piece);
 
 /* ---- mapregs.c: an adapter's map registers ---- */
 
@@ -242,9 +275,10 @@ static inline bool dma_reaches(const struct dma_adapter *adapter, PFN_NUMBER pfn
 
 enum dma_kind { DMA_FOR_CHANNEL, DMA_FOR_LIST };
 
-/* A stretch that MapTransfer mapped. */
+/* A stretch that MapTransfer mapped. Owns its record. */
 struct dma_segment {
     struct dma_mapping mapping;
+    uintptr_t          va;              /* of its first byte, as the first MDL had it then */
     uint64_t           la;
     uint64_t           bytes;
 };
@@ -351,6 +385,17 @@ static inline uint64_t dma_offset_of(const MDL *mdl, const void *va)
    unless it may be partial. The bytes mapped, 0 when no register is left; bug check 0x45 when everything does not fit. */
 uint64_t dma_map_some(struct dma_request *request, struct dma_buffer buffer, bool write, bool partial, uint64_t *la);
 
+/* The bytes that a flush names: by address in an MDL, or by offset in the chain that begins there. */
+struct dma_range {
+    PMDL     mdl;
+    uint64_t start, bytes;
+    bool     by_offset;
+};
+
+/* Where the segment starts, in the range's terms; and whether any of it is in the range. */
+uint64_t dma_segment_start(const struct dma_segment *segment, const struct dma_range *range);
+bool     dma_segment_meets(const struct dma_segment *segment, const struct dma_range *range);
+
 /* The granted channel request that a MapRegisterBase stands for, or NULL. */
 struct dma_request *dma_find_channel(struct dma_adapter *adapter, const void *base);
 
@@ -358,8 +403,8 @@ struct dma_request *dma_find_channel(struct dma_adapter *adapter, const void *ba
 void dma_program_controller(struct dma_adapter *adapter, struct dma_controller program);
 void dma_stop_controller(struct dma_adapter *adapter);
 
-/* End what was mapped of [off, off + bytes) of the MDL; how many elements that were. */
-uint32_t dma_flush(struct dma_request *request, const struct dma_buffer *buffer);
+/* End what was mapped of the range; how many elements that were. */
+uint32_t dma_flush(struct dma_request *request, const struct dma_range *range);
 
 /* ---- commonbuffer.c ---- */
 

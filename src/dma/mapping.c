@@ -57,7 +57,7 @@ struct dma_element {
 };
 
 struct dma_elements {
-    struct dma_cursor cursor;
+    struct dma_pieces pieces;
     struct dma_piece  piece;            /* the next one, not yet in an element */
     uint32_t          ordinal;          /* its number */
     bool              more;
@@ -66,14 +66,14 @@ struct dma_elements {
 static void step(struct dma_elements *walk)
 {
     walk->ordinal++;
-    walk->more = dma_next_piece(&walk->cursor, &walk->piece);
+    walk->more = dma_next_of_mapping(&walk->pieces, &walk->piece);
 }
 
 static void start_elements(struct dma_elements *walk, const struct dma_mapping *mapping)
 {
-    dma_walk(&walk->cursor, &mapping->buffer);
+    dma_walk_mapping(&walk->pieces, mapping);
     walk->ordinal = 0;
-    walk->more = dma_next_piece(&walk->cursor, &walk->piece);
+    walk->more = dma_next_of_mapping(&walk->pieces, &walk->piece);
 }
 
 /* Everything in one element, wherever its copy starts. */
@@ -127,6 +127,7 @@ static bool plan_direct(struct dma_mapping *mapping)
     const struct dma_runs runs = dma_count_runs(&mapping->buffer);
 
     mapping->npieces = mapping->npages = runs.npages;
+    mapping->nparts = dma_count_parts(&mapping->buffer);
     mapping->nelements = runs.nruns;
     return true;
 }
@@ -147,7 +148,7 @@ static void count_elements(struct dma_mapping *mapping)
         mapping->copied |= element.copied;
 }
 
-/* Counts pieces. False: what must be copied cannot be. */
+/* Counts parts and pieces. False: what must be copied cannot be. */
 static bool survey(struct dma_mapping *mapping)
 {
     const struct machine *machine = &ke_the_machine;
@@ -155,6 +156,7 @@ static bool survey(struct dma_mapping *mapping)
     struct dma_piece piece;
     bool memory = true, reached = true;
 
+    mapping->nparts = dma_count_parts(&mapping->buffer);
     mapping->npieces = 0;
     for (dma_walk(&cursor, &mapping->buffer); dma_next_piece(&cursor, &piece); mapping->npieces++) {
         memory = memory && dma_page_va(machine, piece.pfn) != NULL;
@@ -230,7 +232,7 @@ static uint8_t *copy_va(const struct dma_mapping *mapping, const struct dma_piec
     return (uint8_t *)mm_window_va(&ke_the_machine, page + ordinal) + piece->off;
 }
 
-/* A driver may have changed its MDLs since: the copy still ends where the registers do. */
+/* A driver may have changed its MDLs between plan and record: the copy still ends where the registers do. */
 static bool has_room(const struct dma_mapping *mapping, const struct dma_piece *piece, uint32_t ordinal, uint64_t at)
 {
     return mapping->packed ? at + piece->bytes <= (uint64_t)mapping->npages << SPAN_PAGE_SHIFT : ordinal < mapping->npages;
@@ -239,12 +241,12 @@ static bool has_room(const struct dma_mapping *mapping, const struct dma_piece *
 /* How many bytes went that way. */
 static uint64_t copy(const struct dma_mapping *mapping, bool to_registers)
 {
-    struct dma_cursor cursor;
+    struct dma_pieces pieces;
     struct dma_piece piece;
     uint64_t at = 0, bytes = 0;
 
-    dma_walk(&cursor, &mapping->buffer);
-    for (uint32_t ordinal = 0; dma_next_piece(&cursor, &piece); ordinal++) {
+    dma_walk_mapping(&pieces, mapping);
+    for (uint32_t ordinal = 0; dma_next_of_mapping(&pieces, &piece); ordinal++) {
         uint8_t *memory, *shadow;
 
         if (ordinal == 0)
@@ -267,11 +269,11 @@ static uint64_t copy(const struct dma_mapping *mapping, bool to_registers)
 static void map_logical(const struct dma_mapping *mapping)
 {
     const unsigned access = mapping->write ? DMA_DEVICE_READS : DMA_DEVICE_WRITES | DMA_DEVICE_READS;
-    struct dma_cursor cursor;
+    struct dma_pieces pieces;
     struct dma_piece piece;
 
-    dma_walk(&cursor, &mapping->buffer);
-    for (uint32_t i = 0; !mapping->packed && i < mapping->npages && dma_next_piece(&cursor, &piece); i++)
+    dma_walk_mapping(&pieces, mapping);
+    for (uint32_t i = 0; !mapping->packed && i < mapping->npages && dma_next_of_mapping(&pieces, &piece); i++)
         dma_domain_map(mapping->adapter->domain, mapping->la_first + i, piece.pfn, access);
     for (uint32_t i = 0; mapping->packed && i < mapping->npages; i++)
         dma_domain_map(mapping->adapter->domain, mapping->la_first + i, register_pfn(mapping, i), access);

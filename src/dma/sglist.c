@@ -2,10 +2,10 @@
 /*
  * Scatter/gather lists: GetScatterGatherList, BuildScatterGatherList, CalculateScatterGatherList, PutScatterGatherList.
  *
- *     of ours          [ struct dma_request ][ elements ][ SCATTER_GATHER_LIST ][ elements ]      one block
- *     of the caller's  [ struct dma_request ][ elements ]        and the list in the caller's buffer
+ *     of ours          [ struct dma_request ][ record ][ elements ][ SCATTER_GATHER_LIST ][ elements ]      one block
+ *     of the caller's  [ struct dma_request ][ record ][ elements ]        and the list in the caller's buffer
  *
- * What becomes of a list is decided by our own elements: a driver may write into its list, and some do.
+ * What becomes of a list is decided by our own elements and record: a driver may write into its list and its MDLs, and some do.
  */
 
 #include "dma/dma.h"
@@ -37,9 +37,9 @@ static void store_direct_elements(struct dma_request *request)
 static struct dma_request *new_request(struct dma_adapter *adapter, const struct dma_list_call *call,
                                        const struct dma_mapping *mapping)
 {
-    const size_t own_bytes = mapping->nelements * sizeof(SCATTER_GATHER_ELEMENT);
+    const size_t record_bytes = dma_record_bytes(mapping), own_bytes = mapping->nelements * sizeof(SCATTER_GATHER_ELEMENT);
     const size_t list_bytes = call->own_buffer ? 0 : dma_list_bytes(mapping->nelements);
-    struct dma_request *request = dma_request_new(adapter, DMA_FOR_LIST, own_bytes + list_bytes);
+    struct dma_request *request = dma_request_new(adapter, DMA_FOR_LIST, record_bytes + own_bytes + list_bytes);
 
     if (request == NULL)
         return NULL;
@@ -52,7 +52,8 @@ static struct dma_request *new_request(struct dma_adapter *adapter, const struct
     request->mapping = *mapping;
     request->nregisters = mapping->npages;
     request->original = call->buffer.mdl;
-    request->elements = (SCATTER_GATHER_ELEMENT *)(void *)(request + 1);
+    dma_record(&request->mapping, request + 1);
+    request->elements = (SCATTER_GATHER_ELEMENT *)(void *)((uint8_t *)(request + 1) + record_bytes);
     request->list = call->own_buffer ? call->list : (PSCATTER_GATHER_LIST)(void *)(request->elements + mapping->nelements);
     if (mapping->direct)
         store_direct_elements(request);
@@ -108,7 +109,6 @@ static void store_granted_elements(struct dma_request *request)
     dma_unlock(request->adapter);
 }
 
-/* A driver that has changed its MDLs since it asked gets no more elements than there is room for. */
 void dma_fill_list(struct dma_request *request)
 {
     if (!request->mapping.direct)

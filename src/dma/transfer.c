@@ -99,6 +99,7 @@ uint64_t dma_map_some(struct dma_request *request, struct dma_buffer buffer, boo
 {
     struct dma_adapter *adapter = request->adapter;
     struct dma_mapping mapping = {.adapter = adapter, .buffer = buffer, .write = write};
+    const uintptr_t va = mdl_va(buffer.mdl) + buffer.off;
 
     if (adapter->scatter_gather || partial)
         mapping.buffer.bytes = cut(request, &buffer);
@@ -108,10 +109,12 @@ uint64_t dma_map_some(struct dma_request *request, struct dma_buffer buffer, boo
     if (!plan(request, &mapping))
         return 0;
     place(request, &mapping);
+    if (!dma_record_new(&mapping))
+        return 0;
     dma_map(&mapping);
     *la = la_of(&mapping);
     dma_lock(adapter);
-    *add_segment(request) = (struct dma_segment){mapping, *la, mapping.buffer.bytes};
+    *add_segment(request) = (struct dma_segment){mapping, va, *la, mapping.buffer.bytes};
     request->registers_used += mapping.npages;
     request->bytes_mapped += mapping.buffer.bytes;
     dma_unlock(adapter);
@@ -120,11 +123,15 @@ uint64_t dma_map_some(struct dma_request *request, struct dma_buffer buffer, boo
 
 /* ---- flushing ---- */
 
-static bool is_touched(const struct dma_segment *segment, const struct dma_buffer *buffer)
+uint64_t dma_segment_start(const struct dma_segment *segment, const struct dma_range *range)
 {
-    const struct dma_buffer *mapped = &segment->mapping.buffer;
+    return range->by_offset ? segment->mapping.buffer.off : segment->va;
+}
 
-    return mapped->mdl == buffer->mdl && span_overlaps(mapped->off, mapped->bytes, buffer->off, buffer->bytes);
+bool dma_segment_meets(const struct dma_segment *segment, const struct dma_range *range)
+{
+    return segment->mapping.buffer.mdl == range->mdl
+        && span_overlaps(dma_segment_start(segment, range), segment->bytes, range->start, range->bytes);
 }
 
 static void end_segment(struct dma_request *request, struct dma_segment *segment)
@@ -137,18 +144,24 @@ static void end_segment(struct dma_request *request, struct dma_segment *segment
     dma_remember_range(adapter, segment->la, segment->bytes, request->where);
 }
 
+static void forget_segment_locked(struct dma_request *request, const struct dma_segment *segment)
+{
+    request->bytes_mapped -= segment->bytes;
+    dma_record_free(&segment->mapping);
+}
+
 /* The copies go back without the lock; only then does the device lose the segments. */
-uint32_t dma_flush(struct dma_request *request, const struct dma_buffer *buffer)
+uint32_t dma_flush(struct dma_request *request, const struct dma_range *range)
 {
     uint32_t kept = 0, flushed;
 
     for (uint32_t i = 0; i < request->nsegments; i++)
-        if (is_touched(&request->segments[i], buffer))
+        if (dma_segment_meets(&request->segments[i], range))
             end_segment(request, &request->segments[i]);
     dma_lock(request->adapter);
     for (uint32_t i = 0; i < request->nsegments; i++) {
-        if (is_touched(&request->segments[i], buffer))
-            request->bytes_mapped -= request->segments[i].bytes;
+        if (dma_segment_meets(&request->segments[i], range))
+            forget_segment_locked(request, &request->segments[i]);
         else
             request->segments[kept++] = request->segments[i];
     }
@@ -233,17 +246,16 @@ BOOLEAN dma_flush_buffers(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapRegisterBa
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
     const struct ke_dma_call call = {
         .adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = Length, .write = WriteToDevice};
+    const struct dma_range range = {Mdl, (uintptr_t)CurrentVa, Length, false};
     struct dma_request *request;
-    struct dma_buffer buffer;
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, DISPATCH_LEVEL);
     KE_HOOK(machine, dma_flush_check, &call, MapRegisterBase);
     request = dma_find_channel(adapter, MapRegisterBase);
     if (request == NULL)
         return FALSE;
-    buffer = stretch(Mdl, CurrentVa, Length);
     dma_stop_controller(adapter);
-    return dma_flush(request, &buffer) != 0;
+    return dma_flush(request, &range) != 0;
 }
 
 /* Doc: wdm/nc-wdm-pread_dma_counter */

@@ -108,9 +108,9 @@ static NTSTATUS flush_buffers_ex(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapReg
 {
     struct machine *machine = ke_machine();
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
-    const struct dma_buffer buffer = {Mdl, Offset, Length};
+    const struct dma_range range = {Mdl, Offset, Length, true};
     const struct ke_dma_call call = {
-        .adapter = DmaAdapter, .mdl = Mdl, .va = (PVOID)(mdl_va(Mdl) + Offset), .length = Length, .write = WriteToDevice};
+        .adapter = DmaAdapter, .mdl = Mdl, .by_offset = true, .offset = Offset, .length = Length, .write = WriteToDevice};
     struct dma_request *request;
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, DISPATCH_LEVEL);
@@ -119,7 +119,7 @@ static NTSTATUS flush_buffers_ex(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapReg
     if (request == NULL)
         return STATUS_INVALID_PARAMETER;
     dma_stop_controller(adapter);
-    return dma_flush(request, &buffer) == 0 ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
+    return dma_flush(request, &range) == 0 ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
 }
 
 static bool cancel_locked(struct dma_adapter *adapter, const void *context)

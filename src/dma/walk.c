@@ -53,6 +53,8 @@ bool dma_next_stretch(struct dma_cursor *cursor, struct dma_stretch *stretch)
         return false;
     at = cursor->mdl->ByteOffset + cursor->off;
     bytes = cursor->mdl->ByteCount - cursor->off;
+    stretch->mdl = cursor->mdl;
+    stretch->va = mdl_va(cursor->mdl) + cursor->off;
     stretch->pfns = mdl_pfns(cursor->mdl) + (at >> SPAN_PAGE_SHIFT);
     stretch->off = (uint32_t)(at & SPAN_PAGE_MASK);
     stretch->bytes = bytes < cursor->left ? bytes : cursor->left;

@@ -34,6 +34,8 @@ struct ke_dma_call {
     PDMA_ADAPTER adapter;
     PMDL         mdl;
     PVOID        va;
+    ULONGLONG    offset;                /* in the chain, instead of va: */
+    bool         by_offset;
     ULONG        length;
     bool         write;                 /* to the device; of a flush */
     bool         list;                  /* by a routine that makes a list, and that may go on in chained MDLs */

@@ -84,6 +84,26 @@ static void require_chain_held(struct ke_site site, PMDL mdl, uint64_t bytes)
     }
 }
 
+/* Is any of what the transfer has of the MDL no longer locked, because MmAdvanceMdl has passed it since? */
+static bool is_passed(const struct dma_part *part)
+{
+    const struct vf_mdl entry = vf_lookup(the(), part->mdl);
+
+    return (entry.state & (VF_LOCKED | VF_PAGES)) != 0 && span_page_base(part->va) < entry.advanced_to;
+}
+
+/* At its end: everything that it began with must have stayed locked, however the chain has been linked since. */
+static void require_mapping_held(struct ke_site site, const struct dma_mapping *mapping)
+{
+    for (uint32_t i = 0; mapping->parts != NULL && i < mapping->nparts; i++) {
+        const struct dma_part *part = &mapping->parts[i];
+
+        require_held(site, part->mdl);
+        if (is_passed(part))
+            vf_stop(VF_DMA_NOT_LOCKED, about(site, part->mdl), address(part->mdl), 0, 0, 0);
+    }
+}
+
 static void require_list_range(struct ke_site site, const struct ke_dma_call *call)
 {
     const uintptr_t start = mdl_va(call->mdl);
@@ -94,13 +114,18 @@ static void require_list_range(struct ke_site site, const struct ke_dma_call *ca
         vf_stop(VF_DMA_BAD_BUFFER, about(site, call->mdl), 2, address(call->va), address(call->mdl), 0);
 }
 
-/* A length that is rounded up inside the last page does no harm. */
-static bool runs_past_last_page(const struct ke_dma_call *call)
+/* Where the MDL's buffer ends, from the call's address on; 0: before it. */
+static uint64_t rest_of_mdl(const struct ke_dma_call *call)
 {
-    const uint64_t rest = call->mdl->ByteCount - dma_offset_of(call->mdl, call->va);
-    const uint64_t page = SPAN_PAGE_SIZE - span_offset((uintptr_t)call->va + rest - 1) - 1;
+    const uint64_t off = dma_offset_of(call->mdl, call->va);
 
-    return call->length > rest + page;
+    return off < call->mdl->ByteCount ? call->mdl->ByteCount - off : 0;
+}
+
+/* A length that is rounded up inside the last page of what there is does no harm. */
+static bool runs_past_last_page(const struct ke_dma_call *call, uint64_t rest)
+{
+    return call->length > rest + (SPAN_PAGE_SIZE - span_offset((uintptr_t)call->va + rest - 1) - 1);
 }
 
 static void require_in_mdl(struct ke_site site, const struct ke_dma_call *call)
@@ -120,7 +145,7 @@ static void transfer_check(struct ke_site site, const struct ke_dma_call *call)
         return;
     }
     require_in_mdl(site, call);
-    if (runs_past_last_page(call))
+    if (runs_past_last_page(call, rest_of_mdl(call)))
         vf_stop(VF_DMA_BAD_BUFFER, about(site, call->mdl), 3, address(call->mdl), call->length, 0);
 }
 
@@ -161,30 +186,41 @@ struct channel_facts {
     uint32_t    nregisters, used, nsegments;
     uint64_t    bytes_mapped;
     const void *where;
-    uint64_t    overlap;                /* address of a part of the call's range that is mapped; 0: none is */
-    uint64_t    mapped_from;            /* offset in the MDL of the first of what is mapped of the range */
+    bool        overlaps;               /* some of the call's range is mapped: */
+    uint64_t    overlap;                /* the first of it, as address or offset */
+    uint64_t    mapped_from, mapped_to; /* what is mapped there starts and ends */
     bool        write;                  /* its direction */
 };
 
-static void find_overlap(struct channel_facts *facts, const struct dma_request *request, const struct ke_dma_call *call)
+static struct dma_range range_of(const struct ke_dma_call *call)
 {
-    const uint64_t off = dma_offset_of(call->mdl, call->va);
+    return (struct dma_range){call->mdl, call->by_offset ? call->offset : (uintptr_t)call->va, call->length, call->by_offset};
+}
 
-    for (uint32_t i = 0; i < request->nsegments; i++) {
-        const struct dma_buffer *mapped = &request->segments[i].mapping.buffer;
+static void add_overlap(struct channel_facts *facts, const struct dma_segment *segment, const struct dma_range *range)
+{
+    const uint64_t from = dma_segment_start(segment, range), to = from + segment->bytes;
 
-        if (mapped->mdl != call->mdl || !span_overlaps(mapped->off, mapped->bytes, off, call->length))
-            continue;
-        if (facts->overlap == 0 || mapped->off < facts->mapped_from)
-            facts->mapped_from = mapped->off;
-        if (facts->overlap == 0)
-            facts->overlap = mdl_va(call->mdl) + (mapped->off > off ? mapped->off : off);
-        facts->write = request->segments[i].mapping.write;
-    }
+    if (!facts->overlaps)
+        facts->overlap = from > range->start ? from : range->start;
+    if (!facts->overlaps || from < facts->mapped_from)
+        facts->mapped_from = from;
+    if (!facts->overlaps || to > facts->mapped_to)
+        facts->mapped_to = to;
+    facts->write = segment->mapping.write;
+    facts->overlaps = true;
+}
+
+static void find_overlap(struct channel_facts *facts, const struct dma_request *request, const struct dma_range *range)
+{
+    for (uint32_t i = 0; i < request->nsegments; i++)
+        if (dma_segment_meets(&request->segments[i], range))
+            add_overlap(facts, &request->segments[i], range);
 }
 
 static struct channel_facts facts_of(struct dma_adapter *adapter, const void *base, const struct ke_dma_call *call)
 {
+    const struct dma_range range = call == NULL ? (struct dma_range){0} : range_of(call);
     struct channel_facts facts = {0};
     const struct dma_request *request;
 
@@ -194,7 +230,7 @@ static struct channel_facts facts_of(struct dma_adapter *adapter, const void *ba
         facts = (struct channel_facts){.known = true, .nregisters = request->nregisters, .used = request->registers_used,
                                        .nsegments = request->nsegments, .bytes_mapped = request->bytes_mapped, .where = request->where};
     if (facts.known && call != NULL)
-        find_overlap(&facts, request, call);
+        find_overlap(&facts, request, &range);
     dma_unlock(adapter);
     return facts;
 }
@@ -211,7 +247,7 @@ static void map_check(struct ke_site site, const struct ke_dma_call *call, PVOID
     const struct channel_facts facts = facts_of(adapter, base, call);
     const uint32_t needed = registers_needed(adapter, call);
 
-    if (facts.overlap != 0)
+    if (facts.overlaps)
         vf_stop(VF_DMA_MAPPED_TWICE, about(site, call->mdl), address(call->va), address(call->va) + call->length, facts.overlap, 0);
     if (!facts.known || (facts.nsegments == 0 && needed > facts.nregisters))
         vf_stop(VF_DMA_TOO_MANY_REGISTERS, about_made(site, facts.where), needed, facts.nregisters, 0, 0);
@@ -232,12 +268,23 @@ static void map_ex_check(struct ke_site site, PDMA_ADAPTER object, PVOID base, U
 /* A length that is shorter is what a device may have come to; where the range begins, and its direction, are known beforehand. */
 static void compare_with_mapped(struct ke_site site, const struct ke_dma_call *call, const struct channel_facts *facts)
 {
-    if (facts->overlap == 0)
+    if (!facts->overlaps)
         return;
-    if (dma_offset_of(call->mdl, call->va) != facts->mapped_from)
+    if (range_of(call).start != facts->mapped_from)
         vf_warn(VF_DMA_FLUSH_START, about(site, call->mdl));
     if (call->write != facts->write)
         vf_warn(VF_DMA_FLUSH_DIRECTION, about(site, call->mdl));
+}
+
+/* The driver flushes in one call after the other: nobody takes the segments away meanwhile. */
+static void require_flushed_held(struct ke_site site, const struct ke_dma_call *call, const void *base)
+{
+    const struct dma_request *request = dma_find_channel(dma_adapter_of(call->adapter), base);
+    const struct dma_range range = range_of(call);
+
+    for (uint32_t i = 0; request != NULL && i < request->nsegments; i++)
+        if (dma_segment_meets(&request->segments[i], &range))
+            require_mapping_held(site, &request->segments[i].mapping);
 }
 
 static void flush_ex_check(struct ke_site site, const struct ke_dma_call *call, PVOID base)
@@ -245,21 +292,34 @@ static void flush_ex_check(struct ke_site site, const struct ke_dma_call *call, 
     const struct channel_facts facts = facts_of(dma_adapter_of(call->adapter), base, call);
 
     compare_with_mapped(site, call, &facts);
+    require_flushed_held(site, call, base);
+}
+
+/* What may be flushed: what the MDL has, or had when it was mapped. */
+static uint64_t most_to_flush(const struct ke_dma_call *call, const struct channel_facts *facts)
+{
+    const uint64_t rest = rest_of_mdl(call), mapped = facts->overlaps ? facts->mapped_to - (uintptr_t)call->va : 0;
+
+    return mapped > rest ? mapped : rest;
 }
 
 static void flush_check(struct ke_site site, const struct ke_dma_call *call, PVOID base)
 {
     const struct channel_facts facts = facts_of(dma_adapter_of(call->adapter), base, call);
+    uint64_t most;
 
-    require_in_mdl(site, call);
-    if (runs_past_last_page(call))
-        vf_stop(VF_DMA_FLUSH_TOO_MUCH, about(site, call->mdl), 1, call->mdl->ByteCount - dma_offset_of(call->mdl, call->va),
-                call->length, 0);
+    vf_require_alive(site, call->mdl);
+    if (!facts.overlaps)
+        require_in_mdl(site, call);
+    most = most_to_flush(call, &facts);
+    if (runs_past_last_page(call, most))
+        vf_stop(VF_DMA_FLUSH_TOO_MUCH, about(site, call->mdl), 1, most, call->length, 0);
     if (facts.nsegments == 0)
         vf_stop(VF_DMA_FLUSH_NOTHING, about(site, call->mdl), address(base), address(call->va), address(call->mdl), 0);
-    if (facts.overlap == 0)
+    if (!facts.overlaps)
         vf_stop(VF_DMA_FLUSH_UNMAPPED, about(site, call->mdl), address(call->va), 0, 0, 0);
     compare_with_mapped(site, call, &facts);
+    require_flushed_held(site, call, base);
 }
 
 static void free_channel_check(struct ke_site site, PDMA_ADAPTER object)
@@ -355,7 +415,7 @@ static void put_list_check(struct ke_site site, PDMA_ADAPTER object, PSCATTER_GA
     dma_unlock(adapter);
     if (found == NULL)
         vf_stop(VF_DMA_SURPLUS_LIST, about_made(site, adapter->where), made, put + 1, 0, 0);
-    require_chain_held(site, mapping.buffer.mdl, mapping.buffer.off + mapping.buffer.bytes);
+    require_mapping_held(site, &mapping);
     if (mapping.write != write)
         vf_warn(VF_DMA_DIRECTION, about_made(site, where));
 }

@@ -259,6 +259,32 @@ TEST(dma_channel, flush__of_a_read__brings_the_bytes)
     end_buffer(&buffer);
 }
 
+/* FlushAdapterBuffers-03: what was mapped comes back whole, though the driver has shortened the MDL for a while. */
+TEST(dma_channel, flush__of_an_mdl_shortened_meanwhile__brings_the_bytes)
+{
+    struct buffer buffer = make_buffer();
+    static UCHAR sent[BYTES];
+
+    for (unsigned width = 32; width <= 64; width += 32) {
+        const PDMA_ADAPTER adapter = get_adapter(describe(DEVICE_DESCRIPTION_VERSION1, width, FALSE, 65536));
+        struct control control = {.answer = DeallocateObjectKeepRegisters};
+        ULONG length = BYTES;
+        PHYSICAL_ADDRESS la;
+
+        EXPECT_STATUS(allocate(adapter, NULL, PAGES, &control), STATUS_SUCCESS);
+        la = adapter->DmaOperations->MapTransfer(adapter, buffer.mdl, control.base, buffer.va + OFF, &length, FALSE);
+        fill_pattern(sent, BYTES, SEED + width);
+        EXPECT_STATUS(pinion_device_write(adapter, (uint64_t)la.QuadPart, sent, BYTES), STATUS_SUCCESS);
+        buffer.mdl->ByteCount = 100;
+        EXPECT_EQ(adapter->DmaOperations->FlushAdapterBuffers(adapter, buffer.mdl, control.base, buffer.va + OFF, BYTES, FALSE), TRUE);
+        buffer.mdl->ByteCount = BYTES;
+        EXPECT_PATTERN(buffer.va + OFF, BYTES, SEED + width);
+        free_registers(adapter, control.base, PAGES);
+        put_adapter(adapter);
+    }
+    end_buffer(&buffer);
+}
+
 /* MapTransfer-03: without scatter/gather everything is one run, and *Length stays as it is. */
 TEST(dma_channel, map__without_scatter_gather__is_one_run)
 {

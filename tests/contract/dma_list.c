@@ -465,6 +465,61 @@ TEST(dma_list, read__through_registers__arrives_with_the_put)
     end_subject(&subject);
 }
 
+static void shorten(PMDL mdl)
+{
+    mdl->ByteCount = 100;
+}
+
+static void move_start(PMDL mdl)
+{
+    mdl->ByteOffset += 50;
+    mdl->ByteCount -= 50;
+}
+
+static void unchain(PMDL mdl)
+{
+    mdl->Next = NULL;
+}
+
+static void advance(PMDL mdl)
+{
+    EXPECT_STATUS(MmAdvanceMdl(mdl, 2 * PAGE_SIZE), STATUS_SUCCESS);
+}
+
+/*
+ * GetScatterGatherList-09, PutScatterGatherList-01: a list has the pages that it was made of, whatever its driver writes into the MDLs while
+ * it is out. Without the verifier, which has something to say of pages that are no longer locked.
+ */
+TEST(dma_list, read__over_mdls_changed_meanwhile__arrives_whole)
+{
+    static void (*const edits[])(PMDL) = {shorten, move_start, unchain, advance};
+    static UCHAR sent[6 * PAGE_SIZE];
+
+    boot("verifier=off");
+    for (SIZE_T i = 0; i < 2 * sizeof(edits) / sizeof(edits[0]); i++) {
+        struct subject subject = make_subject(300, 3 * PAGE_SIZE), second = make_subject(0, 3 * PAGE_SIZE);
+        const PDMA_ADAPTER adapter = get_adapter(describe(DEVICE_DESCRIPTION_VERSION1, 32, i % 2 == 0, 65536));
+        const MDL before = *subject.mdl;
+        PSCATTER_GATHER_LIST list;
+
+        subject.mdl->Next = second.mdl;
+        list = get_list(adapter, subject.mdl, 0, 6 * PAGE_SIZE, FALSE);
+        fill_pattern(sent, sizeof(sent), 7);
+        device_writes(adapter, list, sent);
+        edits[i / 2](subject.mdl);
+        put_list(adapter, list, FALSE);
+        EXPECT_PATTERN(subject.va + 300, 3 * PAGE_SIZE, 7);
+        EXPECT_PATTERN_AT(second.va, 3 * PAGE_SIZE, 7, 3 * PAGE_SIZE);
+        EXPECT_PATTERN(subject.va, 300, SEED);
+        subject.mdl->Next = NULL;
+        if (edits[i / 2] != advance)
+            *subject.mdl = before;
+        put_adapter(adapter);
+        end_subject(&subject);
+        end_subject(&second);
+    }
+}
+
 /* GetScatterGatherList-09: what the device left alone comes back as it was, whatever the registers held before. */
 TEST(dma_list, read__that_ends_early__leaves_the_rest_alone)
 {

@@ -407,6 +407,31 @@ TEST(dma_version3, flush_ex__of_a_read__brings_the_bytes)
     end(&subject);
 }
 
+/* FlushAdapterBuffersEx-01: the range of a flush is the one that was mapped, though the chain is shorter meanwhile. */
+TEST(dma_version3, flush_ex__of_a_chain_shortened_meanwhile__brings_the_bytes)
+{
+    struct subject subject = make(32);
+    static UCHAR space[1024], sent[2 * BYTES];
+    const PSCATTER_GATHER_LIST list = (PSCATTER_GATHER_LIST)space;
+    const PVOID base = get_registers(&subject, 17);
+    const PMDL second = subject.mdl->Next;
+    ULONG length = 2 * BYTES;
+
+    EXPECT_STATUS(subject.operations->MapTransferEx(subject.adapter, subject.mdl, base, 0, 0, &length, FALSE, list, sizeof(space), NULL,
+                                                    NULL), STATUS_SUCCESS);
+    fill_pattern(sent, length, 99);
+    device_writes(subject.adapter, list, sent);
+    subject.mdl->ByteCount = 100;
+    subject.mdl->Next = NULL;
+    EXPECT_STATUS(subject.operations->FlushAdapterBuffersEx(subject.adapter, subject.mdl, base, 0, length, FALSE), STATUS_SUCCESS);
+    subject.mdl->ByteCount = BYTES;
+    subject.mdl->Next = second;
+    EXPECT_PATTERN(subject.first + OFF, BYTES, 99);
+    EXPECT_PATTERN_AT(subject.second, BYTES, 99, BYTES);
+    subject.operations->FreeAdapterObject(subject.adapter, DeallocateObject);
+    end(&subject);
+}
+
 /* MapTransferEx-05, MapTransferEx-06: no list for a bus master, one without room for an element, a completion routine, a range outside. */
 TEST(dma_version3, map_ex__with_wrong_arguments__is_refused)
 {

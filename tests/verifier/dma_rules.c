@@ -622,6 +622,57 @@ TEST_UNTIDY(dma_rules, list__over_unlocked_pages__stops_with_the_mdl)
     EXPECT_EQ(stop.p[1], words[0]);
 }
 
+/* Driver_Verifier_DMA_verification-02, FlushAdapterBuffers-04: pages that are unlocked before they are flushed. */
+STOP_TEST(dma_rules, flush__of_pages_unlocked_meanwhile__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x0E)
+{
+    struct subject subject = make();
+    const PVOID base = allocate(&subject, keep_registers, 3);
+
+    map(&subject, base, 0, BYTES);
+    MmUnlockPages(subject.mdl);
+    flush(&subject, base, 0, BYTES);
+}
+
+/* The same for a device that needs no copies, with the routines of version 3. */
+STOP_TEST(dma_rules, flush_ex__of_pages_unlocked_meanwhile__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x0E)
+{
+    struct subject subject = make_with(describe(DEVICE_DESCRIPTION_VERSION3, 64, TRUE, 65536));
+    const PVOID base = allocate(&subject, keep_registers, 8);
+    static UCHAR space[1024];
+    ULONG length = BYTES;
+
+    subject.operations->MapTransferEx(subject.adapter, subject.mdl, base, 0, 0, &length, FALSE, (PSCATTER_GATHER_LIST)space,
+                                      sizeof(space), NULL, NULL);
+    MmUnlockPages(subject.mdl);
+    subject.operations->FlushAdapterBuffersEx(subject.adapter, subject.mdl, base, 0, BYTES, FALSE);
+}
+
+/* MmAdvanceMdl-15, Driver_Verifier_DMA_verification-02: pages that are passed, and so unlocked, while a list has them. */
+STOP_TEST(dma_rules, list__of_an_mdl_advanced_meanwhile__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x0E)
+{
+    struct subject subject = make_with(describe(DEVICE_DESCRIPTION_VERSION2, 64, TRUE, 65536));
+    const PSCATTER_GATHER_LIST list = get_list(subject.adapter, subject.mdl, 0, BYTES, FALSE);
+
+    MmAdvanceMdl(subject.mdl, PAGE_SIZE);
+    put_list(subject.adapter, list, FALSE);
+}
+
+/* An MDL advanced beforehand, inside the first page of a list, or beyond what the list has, keeps the list's pages locked. */
+SILENT_TEST(dma_rules, list__whose_pages_no_advance_passes__is_silent)
+{
+    struct subject subject = make();
+    PSCATTER_GATHER_LIST list;
+
+    EXPECT_STATUS(MmAdvanceMdl(subject.mdl, PAGE_SIZE + 10), STATUS_SUCCESS);
+    list = get_list(subject.adapter, subject.mdl, 0, BYTES - PAGE_SIZE - 10, FALSE);
+    EXPECT_STATUS(MmAdvanceMdl(subject.mdl, 100), STATUS_SUCCESS);
+    put_list(subject.adapter, list, FALSE);
+    list = get_list(subject.adapter, subject.mdl, PAGE_SIZE, 100, FALSE);
+    EXPECT_STATUS(MmAdvanceMdl(subject.mdl, PAGE_SIZE), STATUS_SUCCESS);
+    put_list(subject.adapter, list, FALSE);
+    end(&subject);
+}
+
 /* Driver_Verifier_DMA_verification-02: pages that were unlocked while the list was out, as when the IRP is completed too early. */
 STOP_TEST(dma_rules, list__unlocked_before_the_put__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x0E)
 {
