@@ -64,7 +64,7 @@ NTSTATUS MmAdvanceMdl(PMDLX Mdl, ULONG NumberOfBytes)
             unlock_passed(machine, Mdl, span, passed);
         rtl_move_words(mdl_pfns(Mdl), mdl_pfns(Mdl) + passed, span - passed);
     }
-    Mdl->StartVa = (PCHAR)Mdl->StartVa + passed * PAGE_SIZE;
+    Mdl->StartVa = (PVOID)((uintptr_t)Mdl->StartVa + passed * PAGE_SIZE);       /* of pages without a buffer it is NULL at first */
     Mdl->ByteOffset = (ULONG)span_offset(Mdl->ByteOffset + (size_t)NumberOfBytes);
     Mdl->ByteCount -= NumberOfBytes;
     ke_count(KE_MDLS_ADVANCED, 1);

@@ -469,6 +469,29 @@ SILENT_TEST(mm_advance_mdl, advance__partial_mdl__unlocks_nothing)
     release(&locked);
 }
 
+/* MmAdvanceMdl-16: so does one of pages that were allocated for an MDL, whose addresses count from NULL. */
+SILENT_TEST(mm_advance_mdl, advance__partial_mdl_of_allocated_pages__moves_the_range)
+{
+    const PHYSICAL_ADDRESS none = {.QuadPart = 0}, all = {.QuadPart = INT64_MAX};
+    const PMDL source = MmAllocatePagesForMdlEx(none, all, none, PAGES * PAGE_SIZE, MmCached, MM_ALLOCATE_FULLY_REQUIRED);
+    const PMDL part = mdl_over(NULL, PAGES * PAGE_SIZE);
+    UCHAR *view;
+
+    EXPECT(source != NULL);
+    view = system_address(source);
+    fill_pattern(view, PAGES * PAGE_SIZE, SEED);
+    for (SIZE_T i = 0; i < ARRAYSIZE(distances); i++) {
+        IoBuildPartialMdl(source, part, MmGetMdlVirtualAddress(source), PAGES * PAGE_SIZE);
+        const struct snapshot before = snapshot_of(part);
+        EXPECT_STATUS(MmAdvanceMdl(part, distances[i]), STATUS_SUCCESS);
+        expect_advanced(part, &before, distances[i]);
+        EXPECT_PTR_EQ(system_address(part), view + distances[i]);
+    }
+    IoFreeMdl(part);
+    MmFreePagesFromMdl(source);
+    ExFreePool(source);
+}
+
 /* MmAdvanceMdl-18: a partial MDL's own mapping moves along, and goes as a whole when the MDL is prepared or freed. */
 SILENT_TEST(mm_advance_mdl, advance__mapped_partial_mdl__its_mapping_moves_and_goes)
 {
