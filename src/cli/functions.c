@@ -45,7 +45,7 @@ static size_t skip_inline(const struct rewriter *rewriter, size_t at)
 
     if (rw_is_one_of(rewriter, at, words))
         return at + 1;
-    if (rw_is(rewriter, at, "__attribute__") && rw_is(rewriter, at + 2, "(") && rw_is(rewriter, at + 3, "always_inline") && rw_is(rewriter, at + 4, ")"))
+    if (rw_is(rewriter, at, "__attribute__") && rw_is(rewriter, at + 1, "(") && rw_is(rewriter, at + 2, "(") && rw_is(rewriter, at + 3, "always_inline") && rw_is(rewriter, at + 4, ")"))
         return rw_behind(rewriter, at + 1);
     return at;
 }
@@ -127,6 +127,7 @@ static size_t write_function(struct rewriter *rewriter, size_t first, size_t bod
     if (tries && rewriter->pattern == rewriter->pattern_end)
         rw_complain(rewriter, first, "preprocessed without pinion cc: a function with __try cannot be compiled");
     write_head(rewriter, first, body, &head, tries);
+    rewriter->ncopies = 0;
     rewriter->returns_nothing = returns_nothing(rewriter, first, body);
     return tries ? rw_write_body(rewriter, body) : body;
 }
@@ -214,7 +215,17 @@ static void find_pattern(struct rewriter *rewriter)
     }
 }
 
-/* All of them stand in functions, unless a bracket is missing somewhere. */
+/* How statements end is known by their brackets. */
+static bool has_all_brackets(struct rewriter *rewriter)
+{
+    const size_t unmatched = rewriter->tokens->unmatched;
+
+    if (unmatched < rewriter->tokens->n)
+        rw_complain(rewriter, unmatched, "a bracket without its counterpart");
+    return !rewriter->wrong;
+}
+
+/* All of them stand in functions. */
 static void check_all_written(struct rewriter *rewriter)
 {
     size_t at = 0;
@@ -222,7 +233,7 @@ static void check_all_written(struct rewriter *rewriter)
     while (at < rewriter->tokens->n && !rw_is_try(rewriter, at))
         at++;
     if (at < rewriter->tokens->n && rewriter->nframes == 0)
-        rw_complain(rewriter, at, "a __try in no function: is a bracket left open?");
+        rw_complain(rewriter, at, "a __try in no function");
 }
 
 enum rewritten rewrite_source(const char *source, FILE *out)
@@ -238,7 +249,7 @@ enum rewritten rewrite_source(const char *source, FILE *out)
     find_pattern(&rewriter);
     found = go_through(&rewriter) || has_try(&rewriter, 0, tokens.n) || has_suffix(&rewriter);
     rewriter.out = out;
-    if (found) {
+    if (found && has_all_brackets(&rewriter)) {
         go_through(&rewriter);
         check_all_written(&rewriter);
     }

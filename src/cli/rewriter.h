@@ -14,6 +14,7 @@ struct rewriter {
     const struct tokens *tokens;
     FILE    *out;
     unsigned nframes, nvalues;          /* names are numbered */
+    unsigned depth, ncopies;            /* of statements in each other, and of __finally blocks that the function has been given */
     size_t   last;                      /* the last statement of the block that was written last */
     size_t   pattern, pattern_end;      /* the attributes of a function with __try; none: the header was not in front */
     bool     returns_nothing;           /* the function is void */

@@ -21,6 +21,9 @@
 
 #include <string.h>
 
+/* More is no driver's: statements in each other are read by recursion, and each jump out of a __finally block within others copies all. */
+enum { MOST_NESTED = 1000, MOST_COPIES = 10000 };
+
 enum scope_kind {
     LOOP, SWITCH,
     TRY_EXCEPT, TRY_FINALLY,            /* the body of a __try */
@@ -144,6 +147,14 @@ static size_t find(const struct rewriter *rewriter, size_t at, const char *text)
     return at;
 }
 
+/* What follows the first semicolon, or whatever else it is; a block that ends before has a statement without one. */
+static size_t behind(const struct rewriter *rewriter, size_t at, const char *text)
+{
+    const size_t end = find(rewriter, at, text);
+
+    return rw_is(rewriter, end, text) ? end + 1 : end;
+}
+
 /* ---- jumps ---- */
 
 static bool is_body(const struct scope *scope)
@@ -195,7 +206,7 @@ static size_t write_goto(struct rewriter *rewriter, size_t at, struct scope *sco
 
     while (to != NULL && !(is_body(to) && has_label(rewriter, to->body, rw_token_at(rewriter, at + 1))))
         to = to->outer;
-    return write_jump(rewriter, at, find(rewriter, at, ";") + 1, scope, to);
+    return write_jump(rewriter, at, behind(rewriter, at, ";"), scope, to);
 }
 
 static size_t write_leave(struct rewriter *rewriter, size_t at, struct scope *scope)
@@ -230,6 +241,8 @@ static size_t write_return(struct rewriter *rewriter, size_t at, struct scope *s
     const size_t end = find(rewriter, at, ";");
     const unsigned value = ++rewriter->nvalues;
 
+    if (!rw_is(rewriter, end, ";"))
+        return write_expression(rewriter, at, end, scope);
     if (body_on_the_way(scope, NULL) == NULL || is_constant(rewriter, at + 1, end))
         return write_jump(rewriter, at, end + 1, scope, NULL);
     rw_write_before(rewriter, at);
@@ -335,7 +348,7 @@ static size_t write_do(struct rewriter *rewriter, size_t at, struct scope *outer
     struct scope scope = {.outer = outer, .kind = LOOP};
 
     at = write_statement(rewriter, rw_write_token(rewriter, at), &scope);
-    return write_expression(rewriter, at, find(rewriter, at, ";") + 1, outer);
+    return write_expression(rewriter, at, behind(rewriter, at, ";"), outer);
 }
 
 static size_t write_if(struct rewriter *rewriter, size_t at, struct scope *scope)
@@ -350,17 +363,15 @@ static size_t write_if(struct rewriter *rewriter, size_t at, struct scope *scope
 /* A label belongs to the statement behind it, unless the block ends there. */
 static size_t write_labelled(struct rewriter *rewriter, size_t at, struct scope *scope)
 {
-    at = write_expression(rewriter, at, find(rewriter, at, ":") + 1, scope);
+    at = write_expression(rewriter, at, behind(rewriter, at, ":"), scope);
     return rw_is(rewriter, at, "}") ? at : write_statement(rewriter, at, scope);
 }
 
-static size_t write_statement(struct rewriter *rewriter, size_t at, struct scope *scope)
+static size_t write_one_of_its_kind(struct rewriter *rewriter, size_t at, struct scope *scope)
 {
     static const char *const loops[] = {"for", "while", "switch", NULL}, *const breaks[] = {"break", "continue", NULL};
     static const char *const cases[] = {"case", "default", NULL};
 
-    if (at >= rewriter->tokens->n || rewriter->wrong)
-        return rewriter->tokens->n;
     if (rw_is_try(rewriter, at))
         return write_try(rewriter, at, scope);
     if (rw_is(rewriter, at, "{"))
@@ -377,11 +388,23 @@ static size_t write_statement(struct rewriter *rewriter, size_t at, struct scope
         return write_leave(rewriter, at, scope);
     if (rw_is_one_of(rewriter, at, loops))
         return write_loop(rewriter, at, scope);
-    if (rw_is_one_of(rewriter, at, breaks))
+    if (rw_is_one_of(rewriter, at, breaks) && rw_is(rewriter, at + 1, ";"))
         return write_break(rewriter, at, scope);
     if (is_label(rewriter, at) || rw_is_one_of(rewriter, at, cases))
         return write_labelled(rewriter, at, scope);
-    return write_expression(rewriter, at, find(rewriter, at, ";") + 1, scope);
+    return write_expression(rewriter, at, behind(rewriter, at, ";"), scope);
+}
+
+static size_t write_statement(struct rewriter *rewriter, size_t at, struct scope *scope)
+{
+    if (rewriter->depth == MOST_NESTED)
+        rw_complain(rewriter, at, "statements are nested too deeply");
+    if (at >= rewriter->tokens->n || rewriter->wrong)
+        return rewriter->tokens->n;
+    rewriter->depth++;
+    at = write_one_of_its_kind(rewriter, at, scope);
+    rewriter->depth--;
+    return at;
 }
 
 /* The labels of a __finally block that is written more than once are each copy's own. */
@@ -415,6 +438,8 @@ static void write_finally(struct rewriter *rewriter, const struct scope *body)
 {
     struct scope scope = {.outer = body->outer, .kind = FINALLY, .frame = body->frame};
 
+    if (++rewriter->ncopies == MOST_COPIES)
+        rw_complain(rewriter, body->finally, "the __finally blocks of this function would have to be written too often");
     rw_write_token(rewriter, body->finally);
     declare_labels(rewriter, body->finally);
     write_rest_of_block(rewriter, body->finally, &scope);

@@ -149,11 +149,26 @@ static struct token *add(struct tokens *tokens, size_t *room)
     return &tokens->at[tokens->n++];
 }
 
-/* Brackets that are open are a list: each one's `match` is the one around it, until its counterpart is met. */
+static char counterpart_of(char c)
+{
+    return c == ')' ? '(' : c == ']' ? '[' : '{';
+}
+
+static void note_unmatched(struct tokens *tokens, size_t bracket)
+{
+    if (tokens->unmatched == tokens->n)
+        tokens->unmatched = bracket;
+}
+
+/*
+ * Brackets that are open are a list: each one's `match` is the one around it, until its counterpart is met. A bracket of another kind is
+ * taken for it, and noted.
+ */
 static void match_brackets(struct tokens *tokens)
 {
     size_t open = SIZE_MAX;
 
+    tokens->unmatched = tokens->n;
     for (size_t i = 0; i < tokens->n; i++) {
         struct token *token = &tokens->at[i];
         const char c = token->kind == TOKEN_OTHER ? *token->text : ' ';
@@ -162,14 +177,18 @@ static void match_brackets(struct tokens *tokens)
         if (strchr("([{", c) != NULL) {
             token->match = open;
             open = i;
-        } else if (strchr(")]}", c) != NULL && open != SIZE_MAX) {
-            const size_t around = tokens->at[open].match;
-
-            tokens->at[open].match = i;
+        } else if (strchr(")]}", c) != NULL) {
+            if (open == SIZE_MAX || *tokens->at[open].text != counterpart_of(c))
+                note_unmatched(tokens, i);
+            if (open == SIZE_MAX)
+                continue;
             token->match = open;
-            open = around;
+            open = tokens->at[open].match;
+            tokens->at[token->match].match = i;
         }
     }
+    if (open != SIZE_MAX)
+        note_unmatched(tokens, open);
     while (open != SIZE_MAX) {
         const size_t around = tokens->at[open].match;
 

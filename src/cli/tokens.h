@@ -30,6 +30,7 @@ struct token {
 struct tokens {
     struct token *at;
     size_t        n;
+    size_t        unmatched;    /* the first bracket whose counterpart is missing or of another kind; n: there is none */
     const char   *end;          /* what follows the last token, up to the end of the source */
 };
 
