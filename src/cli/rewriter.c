@@ -66,6 +66,16 @@ void rw_write_before(struct rewriter *rewriter, size_t at)
     fwrite(token->before, 1, token->before_bytes, rewriter->out);
 }
 
+/* A literal with two suffixes is none. */
+static bool is_integer(const char *text, size_t bytes)
+{
+    const bool prefixed = bytes > 2 && text[0] == '0' && strchr("xXbB", text[1]) != NULL;
+
+    if (prefixed)
+        return strspn(text + 2, "0123456789abcdefABCDEF") >= bytes - 2;
+    return strspn(text, "0123456789") >= bytes;
+}
+
 const char *rw_standard_suffix(const struct token *token, size_t *digits)
 {
     static const struct {
@@ -75,7 +85,8 @@ const char *rw_standard_suffix(const struct token *token, size_t *digits)
     for (size_t i = 0; token->kind == TOKEN_NUMBER && i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
         const size_t length = strlen(suffixes[i].suffix);
 
-        if (token->text_bytes > length && strncasecmp(token->text + token->text_bytes - length, suffixes[i].suffix, length) == 0) {
+        if (token->text_bytes > length && strncasecmp(token->text + token->text_bytes - length, suffixes[i].suffix, length) == 0
+            && is_integer(token->text, token->text_bytes - length)) {
             *digits = token->text_bytes - length;
             return suffixes[i].standard;
         }
