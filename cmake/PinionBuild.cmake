@@ -29,6 +29,12 @@ if(PINION_SANITIZE)
     add_link_options(${PINION_SANITIZE_FLAGS})
 endif()
 
+# What libFuzzer goes by is which ways through the library an input finds.
+if(PINION_FUZZ)
+    add_compile_options(-fsanitize=fuzzer-no-link)
+    add_link_options(-fsanitize=fuzzer-no-link)
+endif()
+
 # Warnings are errors in everything that is ours, and glibc shows all it has.
 function(pinion_compile_strictly target)
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
