@@ -76,6 +76,7 @@ struct ke_hooks {
     const char *(*advise)(const char *slug);        /* what to do about a warning of this name */
     void (*tell_code)(const char *title, const void *code);         /* the place of a routine, in the same way */
     void (*tell_block)(const struct ke_pool_block *block);
+    void (*irql_check)(struct ke_site site, KIRQL most);        /* by a routine that has no rules of its own, and takes no MDL */
     void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */
     void (*access_met_nothing)(const struct ke_access *access);     /* nothing of mm: perhaps an MDL in special pool, which stops */
     void (*access_refused)(uintptr_t va);       /* on the thread that faulted, before it becomes an exception */
@@ -99,7 +100,6 @@ struct ke_hooks {
     void (*mdl_unlock_record)(struct ke_site site, PMDL mdl);
     void (*mdl_map_check)(struct ke_site site, const struct ke_map_call *call);
     void (*mdl_map_obsolete_check)(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode);
-    void (*mapping_address_check)(struct ke_site site);         /* reserving addresses, and giving them back */
     void (*mdl_reserved_map_check)(struct ke_site site, PMDL mdl);
     bool (*mdl_is_read_locked)(PMDL mdl);       /* locked for IoReadAccess: its mapping must not be written through */
     void (*mdl_map_record)(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode);

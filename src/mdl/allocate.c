@@ -158,10 +158,13 @@ SIZE_T MmSizeOfMdl(PVOID Base, SIZE_T Length)
  */
 PMDL MmCreateMdl(PMDL MemoryDescriptorList, PVOID Base, SIZE_T Length)
 {
+    struct machine *machine = ke_machine();
     PMDL mdl = MemoryDescriptorList;
 
-    if (mdl == NULL)
-        mdl = mm_pool_allocate_mdl(ke_machine(), MmSizeOfMdl(Base, Length));
+    if (mdl == NULL) {
+        KE_HOOK(machine, irql_check, DISPATCH_LEVEL);
+        mdl = mm_pool_allocate_mdl(machine, MmSizeOfMdl(Base, Length));
+    }
     if (mdl != NULL)
         MmInitializeMdl(mdl, Base, Length);
     return mdl;

@@ -385,9 +385,11 @@ NTSTATUS MmAllocateMdlForIoSpace(PMM_PHYSICAL_ADDRESS_LIST PhysicalAddressList, 
     struct machine *machine = ke_machine();
     PPFN_NUMBER pfns;
     uint64_t bytes;
-    const NTSTATUS status = add_ranges(machine, PhysicalAddressList, NumberOfEntries, &bytes);
+    NTSTATUS status;
     PMDL mdl;
 
+    KE_HOOK(machine, irql_check, DISPATCH_LEVEL);
+    status = add_ranges(machine, PhysicalAddressList, NumberOfEntries, &bytes);
     if (!NT_SUCCESS(status))
         return status;
     mdl = ke_fails(KE_FALLIBLE_MmAllocateMdlForIoSpace) ? NULL : mdl_new(machine, 0, bytes);

@@ -48,8 +48,8 @@ static PVOID reserve(struct ke_site site, enum ke_fallible routine, SIZE_T bytes
     struct machine *machine = ke_machine();
     const void *where = NULL;
 
-    if (machine->hooks.mapping_address_check != NULL)
-        machine->hooks.mapping_address_check(site);
+    if (machine->hooks.irql_check != NULL)
+        machine->hooks.irql_check(site, APC_LEVEL);
     if (bytes == 0)
         ke_bug_check(SYSTEM_PTE_MISUSE, RESERVE_NOTHING, 0, tag, site.ip);
     if (ke_fails(routine))
@@ -85,7 +85,7 @@ VOID MmFreeMappingAddress(PVOID BaseAddress, ULONG PoolTag)
     struct machine *machine = ke_machine();
     const struct mm_region region = require_reservation(machine, (uintptr_t)BaseAddress, PoolTag, &at_free);
 
-    KE_HOOK(machine, mapping_address_check);
+    KE_HOOK(machine, irql_check, APC_LEVEL);
     if (region.mapped != 0)
         ke_bug_check(SYSTEM_PTE_MISUSE, FREE_STILL_MAPPED, (uintptr_t)BaseAddress, PoolTag, region.mapped);
     mm_space_unreserve(ptes(machine), (uintptr_t)BaseAddress);

@@ -255,7 +255,7 @@ PVOID MmAllocateNonCachedMemory(SIZE_T NumberOfBytes)
     const PHYSICAL_ADDRESS low = {.QuadPart = 0}, high = {.QuadPart = -1};
     const struct mm_frame_want want = want_of(NumberOfBytes, low, high, low);
 
-    KE_HOOK(machine, contiguous_check, false);
+    KE_HOOK(machine, irql_check, APC_LEVEL);
     if (ke_fails(KE_FALLIBLE_MmAllocateNonCachedMemory))
         return NULL;
     return allocate(machine, &want, plain(MmNonCached));
@@ -267,6 +267,6 @@ VOID MmFreeNonCachedMemory(PVOID BaseAddress, SIZE_T NumberOfBytes)
     struct machine *machine = ke_machine();
 
     UNREFERENCED_PARAMETER(NumberOfBytes);
-    KE_HOOK(machine, contiguous_check, true);
+    KE_HOOK(machine, irql_check, APC_LEVEL);
     free_block(machine, BaseAddress);
 }

@@ -130,7 +130,10 @@ PHYSICAL_ADDRESS MmGetPhysicalAddress(PVOID BaseAddress)
 /* Would a read there fault? IRQL: <= DISPATCH_LEVEL. Doc: ntddk/nf-ntddk-mmisaddressvalid */
 BOOLEAN MmIsAddressValid(PVOID VirtualAddress)
 {
-    return translate_asked(ke_machine(), VirtualAddress) != MM_NO_PFN;
+    struct machine *machine = ke_machine();
+
+    KE_HOOK(machine, irql_check, DISPATCH_LEVEL);
+    return translate_asked(machine, VirtualAddress) != MM_NO_PFN;
 }
 
 /* A frame of special pool is known by the address that its driver has. */
@@ -199,6 +202,9 @@ static void probe_range(const volatile VOID *address, SIZE_T bytes, ULONG alignm
  */
 VOID ProbeForRead(const volatile VOID *Address, SIZE_T Length, ULONG Alignment)
 {
+    struct machine *machine = ke_machine();
+
+    KE_HOOK(machine, irql_check, APC_LEVEL);
     if (Length != 0)
         probe_range(Address, Length, Alignment, (uintptr_t)__builtin_return_address(0));
 }
@@ -206,6 +212,9 @@ VOID ProbeForRead(const volatile VOID *Address, SIZE_T Length, ULONG Alignment)
 /* As ProbeForRead, and raise unless every page can be written. Doc: wdm/nf-wdm-probeforwrite */
 VOID ProbeForWrite(volatile VOID *Address, SIZE_T Length, ULONG Alignment)
 {
+    struct machine *machine = ke_machine();
+
+    KE_HOOK(machine, irql_check, APC_LEVEL);
     if (Length == 0)
         return;
     probe_range(Address, Length, Alignment, (uintptr_t)__builtin_return_address(0));

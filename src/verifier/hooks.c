@@ -44,6 +44,12 @@ static void prefer_dispatch(struct ke_site site, PMDL mdl)
         vf_warn(VF_IRQL_TOO_HIGH, about(site, mdl));
 }
 
+static void irql_check(struct ke_site site, KIRQL most)
+{
+    if (is_above(most))
+        vf_warn(VF_IRQL_TOO_HIGH, about(site, NULL));
+}
+
 /* All that can be said of a routine that takes an MDL as it is. */
 static void use_check(struct ke_site site, PMDL mdl)
 {
@@ -284,6 +290,7 @@ static void lock_process_check(struct ke_site site, PMDL mdl, PEPROCESS process)
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_LOCK_PROCESS_IRQL, about(site, mdl), ke_self()->irql, address(mdl), address(process), 0);
     require_lockable(site, mdl, VF_LOCK_PROCESS_BAD_FLAGS);
+    prefer_apc_for_pageable(site, mdl);
 }
 
 static void lock_selected_check(struct ke_site site, PMDL mdl)
@@ -292,6 +299,8 @@ static void lock_selected_check(struct ke_site site, PMDL mdl)
         vf_stop(VF_LOCK_SELECTED_IRQL, about(site, mdl), ke_self()->irql, address(mdl),
                 address(mm_current_process(the())), 0);
     require_lockable(site, mdl, VF_LOCK_BAD_FLAGS);
+    if (is_above(APC_LEVEL))
+        vf_warn(VF_LOCK_PAGEABLE_IRQL, about(site, mdl));
 }
 
 static void lock_record(struct ke_site site, PMDL mdl)
@@ -421,12 +430,6 @@ static void map_obsolete_check(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mo
     if (!is_held(mdl))
         vf_stop(VF_MAP_UNLOCKED, about(site, mdl), address(mdl), flags_of(mdl), MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL, 0);
     vf_stop(VF_MAP_OBSOLETE, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
-}
-
-static void mapping_address_check(struct ke_site site)
-{
-    if (is_above(APC_LEVEL))
-        vf_warn(VF_IRQL_TOO_HIGH, about(site, NULL));
 }
 
 static void reserved_map_check(struct ke_site site, PMDL mdl)
@@ -566,8 +569,7 @@ static void io_space_unmap_check(struct ke_site site, PVOID va, SIZE_T bytes)
 /* Freeing it was for APC_LEVEL and below before Windows Server 2008. */
 static void contiguous_check(struct ke_site site, bool freeing)
 {
-    if (is_above(freeing && the()->options.windows < KE_WINDOWS_VISTA ? APC_LEVEL : DISPATCH_LEVEL))
-        vf_warn(VF_IRQL_TOO_HIGH, about(site, NULL));
+    irql_check(site, freeing && the()->options.windows < KE_WINDOWS_VISTA ? APC_LEVEL : DISPATCH_LEVEL);
 }
 
 static void contiguous_mismatch_check(struct ke_site site, PVOID va)
@@ -777,11 +779,11 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_unlock_record = unlock_record,
         .mdl_map_check = map_check,
         .mdl_map_obsolete_check = map_obsolete_check,
-        .mapping_address_check = mapping_address_check,
         .mdl_reserved_map_check = reserved_map_check,
         .mdl_is_read_locked = is_read_locked,
         .mdl_map_record = map_record,
         .mdl_map_failed_record = vf_note_not_mapped,
+        .irql_check = irql_check,
         .access_met_nothing = access_met_nothing,
         .access_refused = vf_check_access,
         .pages_allocate_check = pages_allocate_check,
