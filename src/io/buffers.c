@@ -206,9 +206,11 @@ static bool holds_lock(const MDL *mdl)
 void io_unlock_mdls(struct machine *machine, PMDL chain)
 {
     for (PMDL mdl = chain; mdl != NULL; mdl = mdl->Next) {
-        KE_HOOK(machine, mdl_use_check, mdl);       /* a driver may have freed it */
-        if (holds_lock(mdl))
+        KE_HOOK(machine, mdl_use_check, mdl);       /* a driver may have freed it, */
+        if (holds_lock(mdl)) {
+            KE_HOOK(machine, mdl_unlock_check, mdl);        /* unlocked or changed it */
             mdl_unlock(machine, mdl);
+        }
     }
 }
 

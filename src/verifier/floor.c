@@ -51,6 +51,22 @@ static void report_left(const struct vf_mdl *entry)
         vf_warn(VF_PAGES_MDL_LEAK, of);
 }
 
+/*
+ * What no MDL has any more, and nobody can give back: pages of an MDL that was shortened before they were unlocked, a mapping that was made
+ * twice at the same moment, device memory.
+ */
+static void report_orphans(struct machine *machine)
+{
+    const struct vf_held held = vf_sum_held(machine), told = machine->verifier->told;
+    const int64_t pages = ke_locked_pages() - held.pages - told.pages;
+    const int64_t mappings = ke_system_mappings() - held.mappings - told.mappings;
+
+    if (pages > 0)
+        ke_warn("pages-left-locked", "%lld page locks were never undone, and no MDL has them; an MDL was changed while it was locked", (long long)pages);
+    if (mappings > 0)
+        ke_warn("mappings-left", "%lld system mappings were never undone, and no MDL has them", (long long)mappings);
+}
+
 /* Nobody else is at work any more. */
 static void report_reservations(struct machine *machine)
 {
@@ -67,6 +83,7 @@ static void check(struct machine *machine)
         return;
     vf_mark_rest_of_chains(machine);
     vf_each(machine, report_left);
+    report_orphans(machine);
     report_reservations(machine);
 }
 

@@ -144,6 +144,17 @@ static void destroy_record(struct ke_site site, PMDL mdl)
     vf_record_freed(the(), site, mdl, true);
 }
 
+/* A lock that the MDL loses sight of. What is left of it in the end has been told then. */
+static void warn_of_orphans(struct ke_site site, PMDL mdl, enum vf_rule rule)
+{
+    const struct vf_mdl entry = vf_lookup(the(), mdl);
+
+    if (!(entry.state & VF_LOCKED))
+        return;
+    vf_warn(rule, about(site, mdl));
+    vf_record_told(the(), (int64_t)entry.npages_locked, 0);
+}
+
 /* ---- IoBuildPartialMdl, MmPrepareMdlForReuse ---- */
 
 static void require_range(struct ke_site site, PMDL source, PMDL target, uintptr_t va, ULONG length)
@@ -165,10 +176,11 @@ static void partial_check(struct ke_site site, PMDL source, PMDL target, PVOID v
     if (!is_held(source))
         vf_warn(VF_PARTIAL_OF_UNLOCKED, about(site, source));
     vf_check_source(site, source);
-    if (has_state(target, VF_LOCKED))
-        vf_warn(VF_PARTIAL_OVER_LOCKED, about(site, target));
-    if (has_state(target, VF_MAPPED))
+    warn_of_orphans(site, target, VF_PARTIAL_OVER_LOCKED);
+    if (has_state(target, VF_MAPPED)) {
         vf_warn(VF_PARTIAL_MAPPING_LEAKED, about(site, target));
+        vf_record_told(the(), 0, 1);
+    }
 }
 
 static void partial_record(struct ke_site site, PMDL source, PMDL target)
@@ -223,8 +235,7 @@ static void build_check(struct ke_site site, PMDL mdl)
         vf_stop(VF_BUILD_PAGED, about(site, mdl), ke_self()->irql, address(mdl), flags_of(mdl), 0);
     if (kind == MM_KIND_HOST && is_on_stack(va))
         vf_stop(VF_BUILD_STACK, about(site, mdl), ke_self()->irql, address(mdl), va, 0);
-    if (has_state(mdl, VF_LOCKED))
-        vf_warn(VF_BUILD_OVER_LOCKED, about(site, mdl));
+    warn_of_orphans(site, mdl, VF_BUILD_OVER_LOCKED);
     if ((kind == MM_KIND_WINDOW || kind == MM_KIND_SPECIAL_POOL) && runs_past_pool_block(kind, mdl))
         vf_warn(VF_BUILD_PAST_BLOCK, about(site, mdl));
 }
@@ -311,8 +322,12 @@ static void lock_record(struct ke_site site, PMDL mdl)
 /* Drivers adjust StartVa and ByteCount of an MDL that is in use; its pages are unlocked by them, so that they must be back by then. */
 static void check_unchanged(struct ke_site site, PMDL mdl)
 {
-    if (vf_lookup(the(), mdl).npages_locked != mdl_span(mdl))
-        vf_warn(VF_CHANGED_WHILE_LOCKED, about(site, mdl));
+    const int64_t orphans = (int64_t)vf_lookup(the(), mdl).npages_locked - (int64_t)mdl_span(mdl);
+
+    if (orphans == 0)
+        return;
+    vf_warn(VF_CHANGED_WHILE_LOCKED, about(site, mdl));
+    vf_record_told(the(), orphans, 0);
 }
 
 static void unlock_check(struct ke_site site, PMDL mdl)

@@ -514,6 +514,31 @@ void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry))
             visit(entry);
 }
 
+struct vf_held vf_sum_held(struct machine *machine)
+{
+    struct vf_state *state = machine->verifier;
+    struct vf_held held = {0};
+
+    host_mutex_lock(&state->lock);
+    for (size_t i = 0; i < state->nbuckets; i++)
+        for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL; entry = entry->next) {
+            held.pages += entry->state & VF_LOCKED ? (int64_t)entry->npages_locked : 0;
+            held.mappings += (entry->state & VF_MAPPED) != 0;
+        }
+    host_mutex_unlock(&state->lock);
+    return held;
+}
+
+void vf_record_told(struct machine *machine, int64_t pages, int64_t mappings)
+{
+    struct vf_state *state = machine->verifier;
+
+    host_mutex_lock(&state->lock);
+    state->told.pages += pages;
+    state->told.mappings += mappings;
+    host_mutex_unlock(&state->lock);
+}
+
 int vf_record_boot(struct vf_state *state)
 {
     state->buckets = calloc(FIRST_BUCKETS, sizeof(state->buckets[0]));

@@ -79,6 +79,11 @@ struct vf_mdl {
     const struct vf_stack *where[VF_EVENTS];
 };
 
+/* Locks of pages, and system mappings. */
+struct vf_held {
+    int64_t pages, mappings;
+};
+
 enum { VF_HISTORY = 1024 };             /* freed MDLs that are remembered, newest last */
 
 struct vf_state {
@@ -90,6 +95,7 @@ struct vf_state {
     struct vf_mdl     freed[VF_HISTORY];
     size_t            nfreed;
     uint64_t          last_hold;        /* number of the newest lock or mapping */
+    struct vf_held    told;             /* what is out of every MDL's reach, and how it came so has been told */
     _Atomic bool      mdl_refused;      /* IoAllocateMdl has returned NULL, which is what MmAdvanceMdl is for */
     _Atomic(struct vf_stack *) *stack_buckets;          /* without the lock */
     struct vf_invariant **invariants;   /* invariant.c's; NULL without its flags */
@@ -148,6 +154,12 @@ bool vf_first_warning_at(struct machine *machine, uintptr_t ip);
 
 /* How many MDLs of this driver are alive, and one of them. */
 uint64_t vf_count_of_driver(struct machine *machine, const void *driver, PMDL *example);
+
+/* What the MDLs on record hold in all. */
+struct vf_held vf_sum_held(struct machine *machine);
+
+/* These are out of every MDL's reach from here on, and how it came so has just been told. */
+void vf_record_told(struct machine *machine, int64_t pages, int64_t mappings);
 
 void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry));
 
