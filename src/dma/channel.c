@@ -372,15 +372,34 @@ static struct dma_request *release_holder_locked(struct dma_channel *channel, bo
     return holder;
 }
 
+struct dma_request *dma_holder_locked(const struct dma_adapter *adapter)
+{
+    struct dma_request *holder = adapter->channel->holder;
+
+    return holder != NULL && holder->adapter == adapter ? holder : NULL;
+}
+
+void dma_release_for_list_locked(const struct dma_request *request)
+{
+    if (request->adapter->channel->holder != request)
+        return;
+    free_channel_locked(request->adapter->channel);
+    request->adapter->free_is_due = true;
+}
+
+/* A driver may give its list back before it calls FreeAdapterObject, or after. */
 void dma_release_channel(struct dma_adapter *adapter, bool keep_registers)
 {
     struct dma_channel *channel = adapter->channel;
-    struct dma_request *ended;
+    struct dma_request *ended = NULL;
 
     dma_lock(adapter);
-    if (channel->holder == NULL || channel->holder->adapter != adapter)
+    if (dma_holder_locked(adapter) != NULL)
+        ended = release_holder_locked(channel, keep_registers);
+    else if (adapter->free_is_due)
+        adapter->free_is_due = false;
+    else
         ke_bug_check(DRIVER_VERIFIER_DMA_VIOLATION, SURPLUS_CHANNEL, 1, 0, 0);
-    ended = release_holder_locked(channel, keep_registers);
     dma_unlock(adapter);
     if (ended != NULL)
         dma_request_free(ended);

@@ -249,6 +249,7 @@ struct dma_adapter {
     uint32_t             nregisters_out;        /* (L) map registers of channel requests */
     struct dma_request  *hint;          /* (L) where the device touched last */
     uint32_t             hint_element;
+    bool                 free_is_due;   /* (L) the list that kept the channel came back first: FreeAdapterObject may still be called for it */
     bool                 released;      /* (L) */
     const void          *where;         /* the verifier's: who made it */
     struct dma_adapter  *next;          /* in the machine's list */
@@ -347,6 +348,12 @@ void dma_pump(struct dma_channel *channel);
 
 /* Free the channel that this adapter has kept, and its map registers. Bug check 0xE6/0x04: it has not. */
 void dma_release_channel(struct dma_adapter *adapter, bool keep_registers);
+
+/* The request for which the adapter keeps the channel, or NULL. The lock is held. */
+struct dma_request *dma_holder_locked(const struct dma_adapter *adapter);
+
+/* A list that may have kept the channel came back: nobody has the channel then. The lock is held. */
+void dma_release_for_list_locked(const struct dma_request *request);
 
 void dma_lock(struct dma_adapter *adapter);
 void dma_unlock(struct dma_adapter *adapter);

@@ -205,10 +205,7 @@ static struct dma_request *end_locked(struct dma_adapter *adapter, const void *l
     request->ended = true;
     adapter->lists_put++;
     adapter->nlists--;
-    if (adapter->channel->holder == request) {
-        adapter->channel->holder = NULL;
-        adapter->channel->busy = false;
-    }
+    dma_release_for_list_locked(request);
     return request;
 }
 

@@ -222,8 +222,9 @@ static NTSTATUS make_list_ex(PDMA_ADAPTER DmaAdapter, ULONG flags, struct dma_li
 /*
  * Doc: wdm/nc-wdm-pget_scatter_gather_list_ex
  *
- * DEVIATION: wdm/nc-wdm-pget_scatter_gather_list_ex: the map registers stay with the list until PutScatterGatherList; the page
- * says that they are released after the AdapterListControl routine, when the device still uses them.
+ * DEVIATION: wdm/nc-wdm-pget_scatter_gather_list_ex: list and map registers stay until PutScatterGatherList; the page says that they are
+ * released after the AdapterListControl routine, or with FreeAdapterObject once the transfer has been initiated, when the device still
+ * uses them. FreeAdapterObject frees the channel only, and may be called before PutScatterGatherList, after it, or not at all.
  */
 static NTSTATUS get_list_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject, PVOID DmaTransferContext, PMDL Mdl,
                             ULONGLONG Offset, ULONG Length, ULONG Flags, PDRIVER_LIST_CONTROL ExecutionRoutine, PVOID Context,

@@ -327,15 +327,17 @@ static void free_channel_check(struct ke_site site, PDMA_ADAPTER object)
     struct dma_adapter *adapter = dma_adapter_of(object);
     uint64_t mapped = 0, most = 0;
     const struct dma_request *holder;
+    bool due;
 
     dma_lock(adapter);
-    holder = adapter->channel->holder != NULL && adapter->channel->holder->adapter == adapter ? adapter->channel->holder : NULL;
+    holder = dma_holder_locked(adapter);
+    due = holder != NULL || adapter->free_is_due;
     if (holder != NULL) {
         mapped = holder->bytes_mapped;
         most = (uint64_t)holder->nregisters * PAGE_SIZE;
     }
     dma_unlock(adapter);
-    if (holder == NULL)
+    if (!due)
         vf_stop(VF_DMA_SURPLUS_CHANNEL, about_made(site, adapter->where), 1, 0, 0, 0);
     if (mapped != 0)
         vf_stop(VF_DMA_NOT_FLUSHED, about_made(site, adapter->where), mapped, most, 0, 0);

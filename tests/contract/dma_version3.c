@@ -611,6 +611,29 @@ TEST(dma_version3, list_ex__synchronous_without_a_routine__is_the_callers)
     end(&subject);
 }
 
+/* FreeAdapterObject-01: before the put or after it, whatever it is to do with the registers, or not at all. The next request has the channel. */
+TEST(dma_version3, free_object__before_or_after_the_put_of_a_list__frees_the_channel)
+{
+    static const struct {
+        IO_ALLOCATION_ACTION before, after;
+    } orders[] = {{DeallocateObject, KeepObject}, {DeallocateObjectKeepRegisters, KeepObject}, {KeepObject, DeallocateObject},
+                  {KeepObject, DeallocateObjectKeepRegisters}, {KeepObject, KeepObject}};
+
+    for (SIZE_T i = 0; i < 2 * sizeof(orders) / sizeof(orders[0]); i++) {
+        struct subject subject = make(i % 2 == 0 ? 32 : 64);
+        PSCATTER_GATHER_LIST list = NULL;
+
+        for (unsigned round = 0; round < 2; round++) {
+            EXPECT_STATUS(get_ex(&subject, 0, 2 * BYTES, DMA_SYNCHRONOUS_CALLBACK, NULL, &list), STATUS_SUCCESS);
+            subject.operations->FreeAdapterObject(subject.adapter, orders[i / 2].before);
+            put_list(subject.adapter, list, TRUE);
+            subject.operations->FreeAdapterObject(subject.adapter, orders[i / 2].after);
+            renew(&subject);
+        }
+        end(&subject);
+    }
+}
+
 /* BuildScatterGatherListEx-01: in the caller's memory, which must be large enough. */
 TEST(dma_version3, build_ex__in_the_callers_memory__needs_room)
 {

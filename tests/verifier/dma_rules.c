@@ -142,6 +142,21 @@ STOP_TEST(dma_rules, channel__freed_twice__stops, DRIVER_VERIFIER_DMA_VIOLATION,
     subject.operations->FreeAdapterChannel(subject.adapter);
 }
 
+/* FreeAdapterObject-01, FreeAdapterChannel-02: once more than the list that kept the channel. */
+STOP_TEST(dma_rules, channel__of_a_list_freed_twice__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x04)
+{
+    struct subject subject = make_with(describe(DEVICE_DESCRIPTION_VERSION3, 32, TRUE, 65536));
+    ULONG_PTR transfer[DMA_TRANSFER_CONTEXT_SIZE_V1 / sizeof(ULONG_PTR)];
+    PSCATTER_GATHER_LIST list;
+
+    subject.operations->InitializeDmaTransferContext(subject.adapter, transfer);
+    subject.operations->GetScatterGatherListEx(subject.adapter, NULL, transfer, subject.mdl, 0, BYTES, DMA_SYNCHRONOUS_CALLBACK, NULL, NULL,
+                                               TRUE, NULL, NULL, &list);
+    put_list(subject.adapter, list, TRUE);
+    subject.operations->FreeAdapterObject(subject.adapter, DeallocateObject);
+    subject.operations->FreeAdapterObject(subject.adapter, DeallocateObject);
+}
+
 /* FreeMapRegisters-02: registers that are not there, or more than there are. */
 STOP_TEST(dma_rules, registers__freed_twice__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x05)
 {
