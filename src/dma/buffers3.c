@@ -12,9 +12,22 @@
 /* ---- with bounds ---- */
 
 /* A maximum is the first address that the buffer must stay below. */
-static uint64_t highest(const PHYSICAL_ADDRESS *maximum)
+static uint64_t limit_of(const PHYSICAL_ADDRESS *maximum)
 {
-    return maximum == NULL || maximum->QuadPart == 0 ? UINT64_MAX : (uint64_t)maximum->QuadPart - 1;
+    return maximum == NULL ? DMA_NO_LIMIT : (uint64_t)maximum->QuadPart;
+}
+
+static enum dma_caching caching_of(const MEMORY_CACHING_TYPE *type)
+{
+    if (type == NULL)
+        return DMA_CACHING_DEFAULT;
+    return *type == MmCached ? DMA_CACHED : DMA_UNCACHED;
+}
+
+/* A node that there is not is no wish. */
+static int node_of(NODE_REQUIREMENT preferred)
+{
+    return preferred < MM_NODES ? (int)preferred : MM_ANY_NODE;
 }
 
 static bool is_cache_type(const MEMORY_CACHING_TYPE *type)
@@ -37,10 +50,11 @@ static PVOID allocate_ex(PDMA_ADAPTER DmaAdapter, PPHYSICAL_ADDRESS MaximumAddre
                          BOOLEAN CacheEnabled, NODE_REQUIREMENT PreferredNode)
 {
     struct machine *machine = ke_machine();
-    const struct dma_buffer_want want = {.bytes = Length, .high = highest(MaximumAddress), .cached = CacheEnabled,
-                                         .where = DMA_WHERE(machine)};
+    const struct dma_buffer_want want = {
+        .bytes = Length, .limit = limit_of(MaximumAddress), .caching = CacheEnabled ? DMA_CACHED : DMA_UNCACHED,
+        .node = node_of(PreferredNode), .where = DMA_WHERE(machine),
+    };
 
-    UNREFERENCED_PARAMETER(PreferredNode);
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
     return allocate(DmaAdapter, &want, LogicalAddress);
 }
@@ -52,12 +66,11 @@ static PVOID allocate_with_bounds(PDMA_ADAPTER DmaAdapter, PPHYSICAL_ADDRESS Min
 {
     struct machine *machine = ke_machine();
     const struct dma_buffer_want want = {
-        .bytes = Length, .low = MinimumAddress == NULL ? 0 : (uint64_t)MinimumAddress->QuadPart, .high = highest(MaximumAddress),
-        .large = Flags & DOMAIN_COMMON_BUFFER_LARGE_PAGE, .cached = CacheType == NULL || *CacheType == MmCached,
+        .bytes = Length, .low = MinimumAddress == NULL ? 0 : (uint64_t)MinimumAddress->QuadPart, .limit = limit_of(MaximumAddress),
+        .large = Flags & DOMAIN_COMMON_BUFFER_LARGE_PAGE, .caching = caching_of(CacheType), .node = node_of(PreferredNode),
         .where = DMA_WHERE(machine),
     };
 
-    UNREFERENCED_PARAMETER(PreferredNode);
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
     if ((Flags & ~(ULONG)DOMAIN_COMMON_BUFFER_LARGE_PAGE) || !is_cache_type(CacheType))
         return NULL;
@@ -117,12 +130,12 @@ static NTSTATUS allocate_vector(PDMA_ADAPTER DmaAdapter, PHYSICAL_ADDRESS LowAdd
     struct machine *machine = ke_machine();
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
     const struct dma_buffer_want want = {
-        .bytes = (uint32_t)SizeOfElements, .low = (uint64_t)LowAddress.QuadPart, .high = highest(&HighAddress),
-        .large = Flags & DOMAIN_COMMON_BUFFER_LARGE_PAGE, .cached = CacheType == MmCached, .where = DMA_WHERE(machine),
+        .bytes = (uint32_t)SizeOfElements, .low = (uint64_t)LowAddress.QuadPart, .limit = limit_of(&HighAddress),
+        .large = Flags & DOMAIN_COMMON_BUFFER_LARGE_PAGE, .caching = caching_of(&CacheType), .node = node_of(IdealNode),
+        .where = DMA_WHERE(machine),
     };
     PDMA_COMMON_BUFFER_VECTOR vector;
 
-    UNREFERENCED_PARAMETER(IdealNode);
     require_passive();
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
     if (NumberOfElements == 0 || SizeOfElements == 0 || SizeOfElements > MAXULONG || !is_cache_type(&CacheType)
@@ -170,7 +183,7 @@ static VOID free_from_vector(PDMA_ADAPTER DmaAdapter, PDMA_COMMON_BUFFER_VECTOR 
     require_passive();
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
     buffer = require_entry(Vector, Index);
-    KE_HOOK(machine, dma_free_buffer_check, DmaAdapter, buffer->va, buffer->bytes, buffer->la, buffer->cached);
+    KE_HOOK(machine, dma_free_buffer_check, DmaAdapter, buffer->va, buffer->bytes, buffer->la, buffer->caching == DMA_CACHED);
     Vector->buffers[Index] = NULL;
     dma_buffer_end(dma_adapter_of(DmaAdapter), buffer);
 }
@@ -194,6 +207,7 @@ static VOID free_vector(PDMA_ADAPTER DmaAdapter, PDMA_COMMON_BUFFER_VECTOR Vecto
 /* What the extended configurations come to. */
 struct mdl_plan {
     PMDL     mdl;
+    bool     has_part;                  /* which is: */
     uint64_t off;                       /* in that MDL */
     uint32_t bytes;
     uint64_t low, high;
@@ -207,8 +221,9 @@ static bool place_part(struct mdl_plan *plan, uint64_t off, uint64_t bytes)
         off -= plan->mdl->ByteCount;
         plan->mdl = plan->mdl->Next;
     }
-    if (plan->mdl == NULL || bytes > plan->mdl->ByteCount - off)
+    if (plan->mdl == NULL || bytes == 0 || bytes > plan->mdl->ByteCount - off)
         return false;
+    plan->has_part = true;
     plan->off = off;
     plan->bytes = (uint32_t)bytes;
     return true;
@@ -251,7 +266,7 @@ static NTSTATUS apply_all(struct mdl_plan *plan, const DMA_COMMON_BUFFER_EXTENDE
         status = seen & bit ? STATUS_INVALID_PARAMETER : apply(plan, &configs[i], remapped);
         seen |= bit;
     }
-    if (NT_SUCCESS(status) && plan->bytes == 0)
+    if (NT_SUCCESS(status) && !plan->has_part)
         status = plan->mdl->Next != NULL || !place_part(plan, 0, plan->mdl->ByteCount) ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
     return status;
 }
@@ -260,7 +275,7 @@ static bool is_usable(const struct mdl_plan *plan)
 {
     const uint64_t at = plan->mdl->ByteOffset + plan->off;
 
-    return plan->bytes != 0 && (at & SPAN_PAGE_MASK) == 0 && (plan->bytes & SPAN_PAGE_MASK) == 0
+    return (at & SPAN_PAGE_MASK) == 0 && (plan->bytes & SPAN_PAGE_MASK) == 0
         && mdl_has(plan->mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL);
 }
 
@@ -309,7 +324,7 @@ static NTSTATUS make_from_mdl(struct dma_adapter *adapter, const struct mdl_plan
     buffer->la = (uint64_t)pfns_of(plan)[0] << SPAN_PAGE_SHIFT;
     buffer->bytes = plan->bytes;
     buffer->from_mdl = true;
-    buffer->cached = true;
+    buffer->caching = DMA_CACHING_DEFAULT;
     buffer->where = where;
     if (adapter->domain != NULL && !map_part(adapter, plan, buffer)) {
         free(buffer);
@@ -425,12 +440,11 @@ static NTSTATUS allocate_in_domain(PDMA_ADAPTER DmaAdapter, HANDLE DomainHandle,
     struct machine *machine = ke_machine();
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
     const struct dma_buffer_want want = {
-        .bytes = Length, .high = highest(MaximumAddress), .large = Flags & DOMAIN_COMMON_BUFFER_LARGE_PAGE,
-        .cached = CacheType == NULL || *CacheType == MmCached, .where = DMA_WHERE(machine),
+        .bytes = Length, .limit = limit_of(MaximumAddress), .large = Flags & DOMAIN_COMMON_BUFFER_LARGE_PAGE,
+        .caching = caching_of(CacheType), .node = node_of(PreferredNode), .where = DMA_WHERE(machine),
     };
     PVOID va;
 
-    UNREFERENCED_PARAMETER(PreferredNode);
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
     if (adapter->domain == NULL)
         return STATUS_NOT_SUPPORTED;

@@ -60,9 +60,10 @@ enum dma_guard dma_buffer_guard(const struct dma_common_buffer *buffer, uintptr_
 
 /* ---- memory ---- */
 
-static PFN_NUMBER page_below(uint64_t address)
+/* The last page below the limit, which is not in page 0. */
+static PFN_NUMBER page_below(uint64_t limit)
 {
-    return address == UINT64_MAX ? MM_NO_PFN - 1 : ((address + 1) >> SPAN_PAGE_SHIFT) - 1;
+    return (limit >> SPAN_PAGE_SHIFT) - 1;
 }
 
 static uint64_t page_above(uint64_t address)
@@ -73,12 +74,12 @@ static uint64_t page_above(uint64_t address)
 /* The frames that the memory may come from: with a domain any, otherwise those whose address the want allows. */
 static struct mm_frame_want frames_for(const struct dma_adapter *adapter, const struct dma_buffer_want *want, size_t npages)
 {
-    struct mm_frame_want frames = {.npages = npages, .high = MM_NO_PFN - 1};
+    struct mm_frame_want frames = {.npages = npages, .high = MM_NO_PFN - 1, .node = want->node};
 
     if (adapter->domain != NULL)
         return frames;
     frames.low = page_above(want->low);
-    frames.high = page_below(want->high);
+    frames.high = page_below(want->limit);
     if (dma_reach(adapter) - 1 < frames.high)
         frames.high = dma_reach(adapter) - 1;
     return frames;
@@ -145,7 +146,7 @@ static bool take_large(struct dma_domain *domain, uint32_t npages, uint32_t low,
 static bool map_logical(struct dma_adapter *adapter, struct dma_common_buffer *buffer, const struct dma_buffer_want *want)
 {
     const uint32_t npages = (uint32_t)span_bytes_to_pages(buffer->bytes), low = least(page_above(want->low), UINT32_MAX);
-    const uint32_t high = least(page_below(want->high), dma_reach(adapter) - 1);
+    const uint32_t high = least(page_below(want->limit), dma_reach(adapter) - 1);
     const PFN_NUMBER pfn = buffer->la >> SPAN_PAGE_SHIFT;
     uint32_t first;
 
@@ -180,12 +181,13 @@ static bool place(struct machine *machine, struct dma_adapter *adapter, struct d
 struct dma_common_buffer *dma_buffer_new(struct dma_adapter *adapter, const struct dma_buffer_want *want)
 {
     struct machine *machine = ke_machine();
-    struct dma_common_buffer *buffer = want->bytes == 0 || ke_internal_fails() ? NULL : calloc(1, sizeof(*buffer));
+    const bool possible = want->bytes != 0 && want->limit >= SPAN_PAGE_SIZE;
+    struct dma_common_buffer *buffer = !possible || ke_internal_fails() ? NULL : calloc(1, sizeof(*buffer));
 
     if (buffer == NULL)
         return NULL;
     buffer->bytes = want->bytes;
-    buffer->cached = want->cached;
+    buffer->caching = want->caching;
     buffer->where = want->where;
     buffer->guarded = machine->options.verifier != 0;
     if (!place(machine, adapter, buffer, want)) {
@@ -242,7 +244,8 @@ void dma_buffer_end(struct dma_adapter *adapter, struct dma_common_buffer *buffe
 PVOID dma_allocate_common_buffer(PDMA_ADAPTER DmaAdapter, ULONG Length, PPHYSICAL_ADDRESS LogicalAddress, BOOLEAN CacheEnabled)
 {
     struct machine *machine = ke_machine();
-    const struct dma_buffer_want want = {.bytes = Length, .high = UINT64_MAX, .cached = CacheEnabled, .where = DMA_WHERE(machine)};
+    const struct dma_buffer_want want = {.bytes = Length, .limit = DMA_NO_LIMIT, .caching = CacheEnabled ? DMA_CACHED : DMA_UNCACHED,
+                                         .where = DMA_WHERE(machine)};
     struct dma_common_buffer *buffer;
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);

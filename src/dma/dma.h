@@ -193,7 +193,7 @@ struct dma_registers {
     uint8_t   *state;                   /* one a register; NULL: a count only, for devices that reach everything */
 };
 
-/* Contiguous frames for registers and common buffers; nobody but their taker frees them. */
+/* Contiguous frames for registers and common buffers, of the wanted node or else of any; nobody but their taker frees them. */
 bool dma_frames_take(struct machine *machine, const struct mm_frame_want *want, uint32_t *first);
 
 /* As many as wanted, or as there are to be had below the reach; false: none. */
@@ -415,6 +415,9 @@ uint32_t dma_flush(struct dma_request *request, const struct dma_range *range);
 
 /* ---- commonbuffer.c ---- */
 
+/* What its driver said of the processor's cache. */
+enum dma_caching { DMA_UNCACHED, DMA_CACHED, DMA_CACHING_DEFAULT };
+
 struct dma_common_buffer {
     LIST_ENTRY  link;
     uint8_t    *block;                  /* contiguous memory; the guards, if any, lie in it */
@@ -426,15 +429,18 @@ struct dma_common_buffer {
     struct dma_domain *domain;
     bool        guarded;
     bool        from_mdl;               /* the memory is the driver's */
-    bool        cached;
+    enum dma_caching caching;
     const void *where;
 };
 
+#define DMA_NO_LIMIT UINT64_MAX
+
 struct dma_buffer_want {
     uint32_t bytes;
-    uint64_t low, high;                 /* logical addresses, inclusive */
+    uint64_t low, limit;                /* logical addresses: the lowest one, and the first one above */
     bool     large;                     /* aligned to 2 MiB */
-    bool     cached;
+    enum dma_caching caching;
+    int      node;                      /* where its memory should be, if there is any */
     const void *where;
 };
 

@@ -20,7 +20,11 @@ enum { FILL_BYTE = 0x0F };
 
 bool dma_frames_take(struct machine *machine, const struct mm_frame_want *want, uint32_t *first)
 {
-    if (want->low > want->high || !mm_frames_take_contiguous(machine, want, first))
+    struct mm_frame_want elsewhere = *want;
+
+    elsewhere.node = MM_ANY_NODE;
+    if (want->low > want->high
+        || (!mm_frames_take_contiguous(machine, want, first) && !mm_frames_take_contiguous(machine, &elsewhere, first)))
         return false;
     for (uint32_t i = 0; i < want->npages; i++)
         mm_frame(machine, *first + i)->owner_page = 0;

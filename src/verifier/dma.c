@@ -390,7 +390,7 @@ static void free_buffer_check(struct ke_site site, PDMA_ADAPTER object, PVOID va
     if (found == NULL)
         vf_stop(VF_DMA_SURPLUS_BUFFER, about_made(site, adapter->where), 1, 0, 0, 0);
     require_guards(site, &buffer);
-    if (buffer.bytes != length || buffer.la != la || buffer.cached != cached)
+    if (buffer.bytes != length || buffer.la != la || (buffer.caching != DMA_CACHING_DEFAULT && (buffer.caching == DMA_CACHED) != cached))
         vf_warn(VF_DMA_BUFFER_MISMATCH, about_made(site, buffer.where));
 }
 

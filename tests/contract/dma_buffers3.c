@@ -38,6 +38,63 @@ TEST(dma_buffers3, buffer_ex__with_a_maximum__lies_below_it)
     put_adapter(adapter);
 }
 
+/* AllocateCommonBufferEx-01, AllocateCommonBufferWithBounds-01: a maximum is one, however low; 0 is no absence of it. */
+TEST(dma_buffers3, buffer__with_a_maximum_in_the_first_page__is_refused)
+{
+    static const LONGLONG maxima[] = {0, 1, 100, PAGE_SIZE - 1, PAGE_SIZE};
+    const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION3, 64, 65536);
+    const DMA_OPERATIONS *const operations = adapter->DmaOperations;
+
+    for (SIZE_T i = 0; i < sizeof(maxima) / sizeof(maxima[0]); i++) {
+        PHYSICAL_ADDRESS maximum = {.QuadPart = maxima[i]}, low = {.QuadPart = 0}, la;
+        PDMA_COMMON_BUFFER_VECTOR vector;
+
+        EXPECT(operations->AllocateCommonBufferEx(adapter, &maximum, 100, &la, TRUE, 0) == NULL);
+        EXPECT(operations->AllocateCommonBufferWithBounds(adapter, NULL, &maximum, 100, 0, NULL, 0, &la) == NULL);
+        EXPECT_STATUS(operations->AllocateCommonBufferVector(adapter, low, maximum, MmCached, 0, 0, 1, 100, &vector),
+                      STATUS_INSUFFICIENT_RESOURCES);
+    }
+    put_adapter(adapter);
+}
+
+/* AllocateCommonBufferEx-01, AllocateCommonBufferWithBounds-01: from the node that is preferred, or from another one if the bounds demand it. */
+TEST(dma_buffers3, buffer__with_a_node__lies_there_where_it_can)
+{
+    static const LONGLONG line = 1ll << 32;
+    const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION3, 64, 65536);
+    const DMA_OPERATIONS *const operations = adapter->DmaOperations;
+    PHYSICAL_ADDRESS minimum = {.QuadPart = line}, maximum = {.QuadPart = line}, la;
+
+    for (ULONG node = 0; node < 3; node++) {
+        PVOID va = operations->AllocateCommonBufferEx(adapter, NULL, 5000, &la, TRUE, node);
+
+        EXPECT(va != NULL && (node > 1 || (la.QuadPart >= line) == (node == 1)));
+        operations->FreeCommonBuffer(adapter, 5000, la, va, TRUE);
+        va = operations->AllocateCommonBufferWithBounds(adapter, &minimum, NULL, 5000, 0, NULL, node, &la);
+        EXPECT(va != NULL && la.QuadPart >= line);
+        operations->FreeCommonBuffer(adapter, 5000, la, va, TRUE);
+        va = operations->AllocateCommonBufferWithBounds(adapter, NULL, &maximum, 5000, 0, NULL, node, &la);
+        EXPECT(va != NULL && la.QuadPart + 5000 <= line);
+        operations->FreeCommonBuffer(adapter, 5000, la, va, TRUE);
+    }
+    put_adapter(adapter);
+}
+
+/* AllocateCommonBufferWithBounds-01, FreeCommonBuffer-01: whose caching was left to the platform is freed with either answer. */
+TEST(dma_buffers3, buffer__with_the_platforms_caching__is_freed_either_way)
+{
+    const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION3, 64, 65536);
+
+    for (BOOLEAN cached = FALSE; cached <= TRUE; cached++) {
+        PHYSICAL_ADDRESS la;
+        const PVOID va = adapter->DmaOperations->AllocateCommonBufferWithBounds(adapter, NULL, NULL, 100, 0, NULL, 0, &la);
+
+        EXPECT(va != NULL);
+        adapter->DmaOperations->FreeCommonBuffer(adapter, 100, la, va, cached);
+    }
+    put_adapter(adapter);
+}
+
 /* AllocateCommonBufferWithBounds-01: between its bounds, large pages aligned, and only two ways of caching. */
 TEST(dma_buffers3, buffer_with_bounds__lies_between_them)
 {
@@ -218,6 +275,26 @@ TEST(dma_buffers3, from_mdl__of_what_does_not_fit__is_refused)
     unlock_and_free(one);
     unlock_and_free(odd);
     pinion_user_free(va);
+    put_adapter(adapter);
+}
+
+/* CreateCommonBufferFromMdl-02, CreateCommonBufferFromMdl-04: a part of no bytes is none, wherever it is said to begin. */
+TEST(dma_buffers3, from_mdl__of_a_part_of_no_bytes__is_refused)
+{
+    const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION3, 64, 65536);
+    const PHYSICAL_ADDRESS any = {.QuadPart = -1};
+    UCHAR *const va = MmAllocateContiguousMemory(2 * PAGE_SIZE, any);
+    const PMDL mdl = mdl_over(va, 2 * PAGE_SIZE);
+    DMA_COMMON_BUFFER_EXTENDED_CONFIGURATION config = {.ConfigType = CommonBufferConfigTypeSubSection};
+    PHYSICAL_ADDRESS la;
+
+    MmBuildMdlForNonPagedPool(mdl);
+    for (ULONG off = 0; off <= 2 * PAGE_SIZE; off += PAGE_SIZE) {
+        config.SubSection.Offset = off;
+        EXPECT_STATUS(create(adapter, mdl, &config, 1, &la), STATUS_INVALID_PARAMETER);
+    }
+    IoFreeMdl(mdl);
+    MmFreeContiguousMemory(va);
     put_adapter(adapter);
 }
 
