@@ -416,7 +416,7 @@ VOID dma_free_channel(PDMA_ADAPTER DmaAdapter)
     dma_release_channel(dma_adapter_of(DmaAdapter), false);
 }
 
-/* Doc: wdm/nc-wdm-pfree_map_registers */
+/* A request for no registers keeps none, and is over with its routine: freeing them does nothing. Doc: wdm/nc-wdm-pfree_map_registers */
 VOID dma_free_registers(PDMA_ADAPTER DmaAdapter, PVOID MapRegisterBase, ULONG NumberOfMapRegisters)
 {
     struct machine *machine = ke_machine();
@@ -426,6 +426,8 @@ VOID dma_free_registers(PDMA_ADAPTER DmaAdapter, PVOID MapRegisterBase, ULONG Nu
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, DISPATCH_LEVEL, DISPATCH_LEVEL);
     KE_HOOK(machine, dma_free_registers_check, DmaAdapter, MapRegisterBase, NumberOfMapRegisters);
+    if (NumberOfMapRegisters == 0)
+        return;
     dma_lock(adapter);
     request = dma_find_locked(adapter, MapRegisterBase);
     if (request == NULL || request->kind != DMA_FOR_CHANNEL || request == adapter->channel->holder)

@@ -15,6 +15,9 @@
 
 enum { FIRST_SEGMENTS = 8 };
 
+/* Parameter 1 of bug check 0xE6: an address from which on nothing can be mapped, verifier or not. */
+enum { OUTSIDE_MDL = 0x1B };
+
 static _Noreturn void stop_out_of_registers(uint32_t needed, uint32_t left)
 {
     ke_bug_check(INSUFFICIENT_SYSTEM_MAP_REGS, needed, left, 0, 0);
@@ -185,14 +188,12 @@ struct dma_request *dma_find_channel(struct dma_adapter *adapter, const void *ba
     return request != NULL && request->kind == DMA_FOR_CHANNEL ? request : NULL;
 }
 
-/* The stretch of one MDL that starts at an address and ends with the MDL at the latest. */
+/* The stretch of an MDL that starts at an address in it, and ends with it at the latest. */
 static struct dma_buffer stretch(PMDL mdl, const void *va, ULONG length)
 {
-    struct dma_buffer buffer = {mdl, dma_offset_of(mdl, va), 0};
+    const uint64_t off = dma_offset_of(mdl, va), rest = mdl->ByteCount - off;
 
-    if (buffer.off < mdl->ByteCount)
-        buffer.bytes = length < mdl->ByteCount - buffer.off ? length : mdl->ByteCount - buffer.off;
-    return buffer;
+    return (struct dma_buffer){mdl, off, length < rest ? length : rest};
 }
 
 void dma_program_controller(struct dma_adapter *adapter, struct dma_controller program)
@@ -212,7 +213,7 @@ void dma_stop_controller(struct dma_adapter *adapter)
     dma_unlock(adapter);
 }
 
-/* Doc: wdm/nc-wdm-pmap_transfer */
+/* No bytes are no mistake without the verifier: nothing is mapped. Doc: wdm/nc-wdm-pmap_transfer */
 PHYSICAL_ADDRESS dma_map_transfer(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapRegisterBase, PVOID CurrentVa, PULONG Length,
                                   BOOLEAN WriteToDevice)
 {
@@ -225,6 +226,10 @@ PHYSICAL_ADDRESS dma_map_transfer(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapRe
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, DISPATCH_LEVEL);
     KE_HOOK(machine, dma_transfer_check, &call);
     KE_HOOK(machine, dma_map_check, &call, MapRegisterBase);
+    if (*Length == 0)
+        return (PHYSICAL_ADDRESS){.QuadPart = 0};
+    if (dma_offset_of(Mdl, CurrentVa) >= Mdl->ByteCount)
+        ke_bug_check(DRIVER_VERIFIER_DMA_VIOLATION, OUTSIDE_MDL, (uintptr_t)CurrentVa, (uintptr_t)Mdl, 0);
     request = dma_find_channel(adapter, MapRegisterBase);
     if (request == NULL)
         stop_out_of_registers(1, 0);

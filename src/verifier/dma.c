@@ -347,6 +347,8 @@ static void free_registers_check(struct ke_site site, PDMA_ADAPTER object, PVOID
 {
     const struct channel_facts facts = facts_of(dma_adapter_of(object), base, NULL);
 
+    if (nregisters == 0)
+        return;                         /* the base of a request for none is over, and may be another request's by now */
     if (!facts.known || nregisters > facts.nregisters)
         vf_stop(VF_DMA_SURPLUS_REGISTERS, about_made(site, facts.where), nregisters - facts.nregisters, 0, 0, 0);
     if (facts.nsegments != 0)

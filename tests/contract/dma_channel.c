@@ -186,6 +186,21 @@ TEST(dma_channel, registers__taken_and_freed_again_and_again__are_not_lost)
     put_adapter(adapter);
 }
 
+/* FreeMapRegisters-02: the number that was allocated may be 0, and freeing so many is no mistake. */
+TEST(dma_channel, registers__none_allocated__none_are_freed)
+{
+    const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION1, 32, 65536);
+    struct control none = {.answer = DeallocateObjectKeepRegisters}, all = none;
+
+    EXPECT_STATUS(allocate(adapter, NULL, 0, &none), STATUS_SUCCESS);
+    EXPECT_EQ(none.calls, 1);
+    EXPECT_STATUS(allocate(adapter, NULL, 17, &all), STATUS_SUCCESS);
+    free_registers(adapter, none.base, 0);
+    free_registers(adapter, all.base, 17);
+    free_registers(adapter, none.base, 0);
+    put_adapter(adapter);
+}
+
 /* ---- Bus masters ----------------------------------------------------------------------------------------------- */
 
 static NTSTATUS device_moves(PDMA_ADAPTER adapter, PHYSICAL_ADDRESS la, UCHAR *bytes, ULONG length, BOOLEAN write)
@@ -301,6 +316,29 @@ TEST(dma_channel, map__without_scatter_gather__is_one_run)
         free_registers(adapter, control.base, PAGES);
         put_adapter(adapter);
     }
+    end_buffer(&buffer);
+}
+
+/* MapTransfer-06: without the verifier no bytes map nothing; a length that ends in the last page, behind the MDL, is cut. */
+TEST(dma_channel, map__of_no_bytes_or_some_too_many__maps_what_there_is)
+{
+    struct buffer buffer;
+    PDMA_ADAPTER adapter;
+    struct control control = {.answer = DeallocateObjectKeepRegisters};
+    ULONG none = 0, length = 101;
+
+    boot("verifier=off");
+    buffer = make_buffer();
+    adapter = master(DEVICE_DESCRIPTION_VERSION1, 64, 65536);
+    EXPECT_STATUS(allocate(adapter, NULL, PAGES, &control), STATUS_SUCCESS);
+    adapter->DmaOperations->MapTransfer(adapter, buffer.mdl, control.base, buffer.va + OFF, &none, TRUE);
+    EXPECT_EQ(none, 0);
+    adapter->DmaOperations->MapTransfer(adapter, buffer.mdl, control.base, buffer.va + OFF + BYTES - 100, &length, TRUE);
+    EXPECT_EQ(length, 100);
+    EXPECT_EQ(adapter->DmaOperations->FlushAdapterBuffers(adapter, buffer.mdl, control.base, buffer.va + OFF, 1, TRUE), FALSE);
+    EXPECT_EQ(adapter->DmaOperations->FlushAdapterBuffers(adapter, buffer.mdl, control.base, buffer.va + OFF + BYTES - 100, 100, TRUE), TRUE);
+    free_registers(adapter, control.base, PAGES);
+    put_adapter(adapter);
     end_buffer(&buffer);
 }
 

@@ -751,6 +751,22 @@ TEST_UNTIDY(dma_rules, range__outside_the_buffer__stops)
     EXPECT_EQ(expect_stop(map_past_the_end, NULL, DRIVER_VERIFIER_DMA_VIOLATION, 0x1F).p[1], 3);
 }
 
+static void map_outside_unverified(void *context)
+{
+    struct subject subject;
+
+    UNREFERENCED_PARAMETER(context);
+    boot("verifier=off");
+    subject = make();
+    map(&subject, allocate(&subject, keep_registers, 3), BYTES, 1);
+}
+
+/* MapTransfer-06: without the verifier there is nothing to map there either. */
+TEST_UNTIDY(dma_rules, map__outside_the_buffer_with_the_verifier_off__stops)
+{
+    expect_stop(map_outside_unverified, NULL, DRIVER_VERIFIER_DMA_VIOLATION, 0x1B);
+}
+
 /* MapTransfer-06: part of the range is mapped already. */
 STOP_TEST(dma_rules, map__of_a_mapped_range__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x1D)
 {
