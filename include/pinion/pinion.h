@@ -148,7 +148,7 @@ struct pinion_counters {
     uint64_t live_mdls;                 /* MDLs of IoAllocateMdl and kin, not yet freed */
     uint64_t locked_pages;              /* page locks held; a page locked twice counts twice */
     uint64_t system_mappings;           /* mappings of MDLs into system space */
-    uint64_t system_pages_mapped;       /* their pages; with the verifier off, as many fewer as its MDL describes when one is released */
+    uint64_t system_pages_mapped;       /* their pages; with the verifier off, a mapping is taken for as long as its MDL says when it ends */
     uint64_t host_calls;                /* memory system calls so far, but for guards around MDLs in special pool */
     uint64_t outstanding_lists;         /* scatter/gather lists not yet given back */
     uint64_t live_irps;                 /* IRPs of drivers and of the I/O manager, not yet freed */

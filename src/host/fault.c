@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bad accesses and instructions: one handler that describes what a SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGTRAP means and asks its owner what to do.
+ * Bad accesses and instructions: one handler that describes what a SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGTRAP means and asks its
+ * owner what to do.
  *
  * The handler runs on the faulting thread's own stack with these signals unblocked, by SA_NODEFER and an empty mask: its owner may leave
  * it by siglongjmp to a point that saved no signal mask, and a fault inside it is a fault like any other. ThreadSanitizer blocks
@@ -47,7 +48,7 @@ static void unblock_faults(void)
 #if defined(__x86_64__)
 
 enum { ERROR_WRITE = 1 << 1, ERROR_FETCH = 1 << 4 };       /* bits of the page-fault error code */
-enum { BREAKPOINT_CODE = SI_KERNEL, BREAKPOINT_BYTES = 1 };     /* what INT3 gives; the instruction pointer is behind it */
+enum { BREAKPOINT_BYTES = 1 };      /* the instruction pointer is behind INT3 by then */
 
 static void describe(struct host_fault *fault, const siginfo_t *info, const ucontext_t *context)
 {
@@ -75,7 +76,7 @@ static void read_registers(struct host_registers *registers, const ucontext_t *c
 
 #elif defined(__aarch64__)
 
-enum { BREAKPOINT_CODE = TRAP_BRKPT, BREAKPOINT_BYTES = 0 };    /* what BRK gives; the program counter is at it */
+enum { BREAKPOINT_BYTES = 0 };      /* the program counter stays at BRK */
 
 /* What ESR_EL1 said of the fault: its class in the top bits, and of an abort on data whether it was a store. */
 enum { CLASS_SHIFT = 26, CLASS_FETCH = 0x20, SYNDROME_WRITE = 1 << 6 };
@@ -133,7 +134,7 @@ static bool classify(struct host_fault *fault, int signal, const siginfo_t *info
     case SIGTRAP:
         fault->kind = HOST_FAULT_BREAKPOINT;
         fault->ip -= BREAKPOINT_BYTES;
-        return info->si_code == BREAKPOINT_CODE;
+        return info->si_code == TRAP_BRKPT || info->si_code == SI_KERNEL;       /* the latter is what Linux says of INT3 */
     default:
         fault->kind = signal == SIGILL ? HOST_FAULT_ILLEGAL : HOST_FAULT_ACCESS;
         return info->si_code > 0;
