@@ -80,13 +80,19 @@ static void signal_all(PCACHE_UNINITIALIZE_EVENT waiting)
     }
 }
 
+static void destroy(struct io_cache *cache)
+{
+    cache_destroy_views(cache);
+    host_mutex_destroy(&cache->views_lock);
+    free(cache);
+}
+
 static void free_cache(struct machine *machine, struct io_cache *cache)
 {
-    cache_free_views(machine, cache);
-    host_mutex_destroy(&cache->views_lock);
+    cache_free_memory(machine, cache);
     if (cache->held != NULL)
         io_file_unuse(cache->held);
-    free(cache);
+    destroy(cache);
 }
 
 /* What is to become of a map after one of its reasons to stay has gone. True: it is gone too. Releases the I/O lock. */
@@ -349,12 +355,16 @@ void io_caches_check(struct machine *machine)
     host_mutex_unlock(&machine->io->lock);
 }
 
+/*
+ * Their pages are pool, and go with the machine: an MDL that was never given back may have some of them locked. Nothing is
+ * written to their owners either, whose memory may be gone.
+ */
 void io_caches_shutdown(struct machine *machine)
 {
     while (machine->io->caches != NULL) {
         struct io_cache *cache = machine->io->caches;
 
-        unlink_locked(cache);
-        free_cache(machine, cache);
+        machine->io->caches = cache->next;
+        destroy(cache);
     }
 }

@@ -99,8 +99,9 @@ void     cache_forget(struct machine *machine, struct io_cache *cache, uintptr_t
 /* The file ends here now: nothing behind is present or dirty. */
 void     cache_truncate(struct machine *machine, struct io_cache *cache, uint64_t bytes);
 
-/* Give up what could not be written, and all memory. */
-void     cache_free_views(struct machine *machine, struct io_cache *cache);
+/* Give up what could not be written, and all memory; then, the views themselves. */
+void     cache_free_memory(struct machine *machine, struct io_cache *cache);
+void     cache_destroy_views(struct io_cache *cache);
 
 static inline struct cache_range cache_everything(void)
 {

@@ -489,14 +489,20 @@ void cache_truncate(struct machine *machine, struct io_cache *cache, uint64_t by
     (void)for_each_view(machine, cache, (struct cache_range){bytes, INT64_MAX - bytes}, truncate_view, NULL);
 }
 
-void cache_free_views(struct machine *machine, struct io_cache *cache)
+void cache_free_memory(struct machine *machine, struct io_cache *cache)
+{
+    for (unsigned bucket = 0; bucket < CACHE_BUCKETS; bucket++)
+        for (struct cache_view *view = cache->buckets[bucket]; view != NULL; view = view->next)
+            free_memory(machine, view);
+}
+
+void cache_destroy_views(struct io_cache *cache)
 {
     for (unsigned bucket = 0; bucket < CACHE_BUCKETS; bucket++) {
         struct cache_view *view;
 
         while ((view = cache->buckets[bucket]) != NULL) {
             cache->buckets[bucket] = view->next;
-            free_memory(machine, view);
             free(view);
         }
     }

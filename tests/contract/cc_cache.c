@@ -283,3 +283,54 @@ TEST(cc_map, read__file_larger_than_memory__reuses_views)
     expect_cached(&f, 0, FILE_BYTES, SEED);
     close_fixture(&f);
 }
+
+/* ---- what is never given back ------------------------------------------------------------------------------------- */
+
+static void keep_a_chain(HARNESS_UNUSED void *context)
+{
+    struct fixture f;
+
+    open_fixture(&f);
+    (void)lock(&f, READ, VIEW - 3000, 6000);
+    unlink(f.path);
+    CcUninitializeCacheMap(f.file, NULL, NULL);
+    EXPECT(pinion_shutdown() != 0);
+    EXPECT_EQ(pinion_boot(NULL), 0);
+    EXPECT_EQ(pinion_shutdown(), 0);
+}
+
+/* A chain that never comes back leaves pages of the cache locked: the end of the machine tells of that, and takes them all the same. */
+TEST_UNTIDY(cc_map, shutdown__chain_never_given_back__is_reported)
+{
+    const struct stop stop = run_until_stop(keep_a_chain, NULL);
+
+    EXPECT_EQ(stop.exit_status, 0);
+    EXPECT_EQ(stop_warnings(&stop, "cache-map-leak"), 1);
+    EXPECT_EQ(stop_warnings(&stop, "pages-left-locked"), 2);
+    EXPECT_EQ(stop_warnings(&stop, "mdl-leak"), 2);
+}
+
+static void keep_caching(HARNESS_UNUSED void *context)
+{
+    struct fixture f;
+    struct call call;
+
+    open_fixture(&f);
+    CcUninitializeCacheMap(f.file, NULL, NULL);
+    f.file->SectionObjectPointer = (PSECTION_OBJECT_POINTERS)(void *)user_pages(1, PAGE_READWRITE);
+    initialize(&f);
+    call = lock(&f, READ, 0, 100);
+    end_read(&call);
+    unlink(f.path);
+    pinion_user_free(f.file->SectionObjectPointer);
+    EXPECT(pinion_shutdown() != 0);
+}
+
+/* A file that is still cached at the end: its file system's memory may be gone by then, as that of an unloaded driver is. */
+TEST_UNTIDY(cc_map, shutdown__still_cached_and_its_owner_gone__is_reported)
+{
+    const struct stop stop = run_until_stop(keep_caching, NULL);
+
+    EXPECT_EQ(stop.exit_status, 0);
+    EXPECT_EQ(stop_warnings(&stop, "cache-map-leak"), 1);
+}
