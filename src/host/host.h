@@ -178,6 +178,24 @@ size_t host_stack_walk(uintptr_t ip, uintptr_t frame, uintptr_t *pcs, size_t max
  */
 size_t host_stack_of_caller(uintptr_t *pcs, size_t max);
 
+/*
+ * The frame of a thread's stack that a variable stands in: where the return address of its routine is kept, and what that is. It
+ * does not change as long as the routine has not returned, and any thread may look. Where that address cannot be found, `link` is
+ * the variable itself, and `returns_to` is 0. All zero: none.
+ */
+struct host_frame {
+    uintptr_t link, returns_to;
+};
+
+/* Of a variable on the calling thread's stack. */
+struct host_frame host_frame_of(const void *variable);
+
+/*
+ * True: the routine has returned, or its thread jumped out of it. False, too, where nothing tells that. `sp`: a stack whose thread
+ * uses nothing below; 0: not known. The thread must not have ended.
+ */
+bool host_frame_is_left(const struct host_frame *frame, uintptr_t sp);
+
 /* A thread's registers at a fault, those that calls go by. Numbered as DWARF numbers them. */
 enum { HOST_REGISTERS = 32 };
 

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <unwind.h>
 
 static _Thread_local uintptr_t stack_low;
 static _Thread_local uintptr_t stack_high;
@@ -173,6 +174,47 @@ size_t host_stack_of_caller(uintptr_t *pcs, size_t max)
     while (kept < max && first < n)
         pcs[kept++] = all[first++];
     return kept;
+}
+
+/* ---- frames that variables stand in ---- */
+
+struct search {
+    uintptr_t         va;
+    struct host_frame found;
+};
+
+/* What is called the CFA of a frame here is where its routine's own stack begins: the next one's return address lies below it. */
+__attribute__((no_sanitize("address", "thread")))
+static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *argument)
+{
+    struct search *search = argument;
+    const uintptr_t end = (uintptr_t)_Unwind_GetCFA(context), link = end - sizeof(uintptr_t);
+
+    if (end <= search->va)
+        return _URC_NO_REASON;
+    if (is_frame(link) && *(const uintptr_t *)link == (uintptr_t)_Unwind_GetIP(context))
+        search->found = (struct host_frame){link, *(const uintptr_t *)link};
+    return _URC_NORMAL_STOP;
+}
+
+/* By unwind information, which knows a frame's bounds also where code has no frame pointers. */
+struct host_frame host_frame_of(const void *variable)
+{
+    const uintptr_t va = (uintptr_t)variable;
+    struct search search = {va, {.link = va}};
+
+    if (!is_frame(va & ~(sizeof(uintptr_t) - 1)) || va < (uintptr_t)__builtin_frame_address(0))
+        return (struct host_frame){0};
+    (void)_Unwind_Backtrace(look_at_frame, &search);
+    return search.found;
+}
+
+__attribute__((no_sanitize("address", "thread")))
+bool host_frame_is_left(const struct host_frame *frame, uintptr_t sp)
+{
+    if (frame->link == 0 || frame->link < sp)
+        return frame->link != 0;
+    return frame->returns_to != 0 && *(const volatile uintptr_t *)frame->link != frame->returns_to;
 }
 
 /* ---- names ---- */

@@ -23,7 +23,6 @@ static void finish_built(struct machine *machine, struct io_slot *slot, const IO
     const PKEVENT event = irp->UserEvent;
     struct io_ending ending;
 
-    KE_HOOK(machine, irp_requester_check, irp, (uintptr_t)__builtin_frame_address(0));
     ending = io_request_unqueue(machine, irp);
     if (ending.free)
         io_irp_free(machine, irp);

@@ -41,6 +41,7 @@ NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     PDRIVER_OBJECT caller;
     NTSTATUS status;
 
+    ke_frames_left(KE_CALLERS_SP);
     KE_HOOK(machine, irp_call_check, DeviceObject, Irp);
     if (UNLIKELY(Irp->CurrentLocation <= 1))
         ke_bug_check(NO_MORE_IRP_STACK_LOCATIONS, (uintptr_t)Irp, 0, 0, 0);
@@ -51,7 +52,7 @@ NTSTATUS FASTCALL IofCallDriver(PDEVICE_OBJECT DeviceObject, PIRP Irp)
     dispatch = io_dispatch_of(DeviceObject, location->MajorFunction);
     note_holder(machine, Irp, dispatch);
     status = dispatch(DeviceObject, Irp);
-    ke_enter_driver(caller);
+    ke_leave_driver(caller);
     KE_HOOK(machine, irp_call_record, DeviceObject, dispatch, irql);
     return status;
 }
@@ -102,7 +103,7 @@ static bool run_routine(PIRP irp, PIO_COMPLETION_ROUTINE routine, PVOID context)
 
     note_holder(ke_machine(), irp, device == NULL ? NULL : io_dispatch_of(device, IoGetCurrentIrpStackLocation(irp)->MajorFunction));
     status = routine(device, irp, context);
-    ke_enter_driver(caller);
+    ke_leave_driver(caller);
     return status != STATUS_MORE_PROCESSING_REQUIRED;
 }
 
@@ -134,6 +135,7 @@ VOID FASTCALL IofCompleteRequest(PIRP Irp, CCHAR PriorityBoost)
     struct machine *machine = ke_machine();
 
     UNREFERENCED_PARAMETER(PriorityBoost);
+    ke_frames_left(KE_CALLERS_SP);
     KE_HOOK(machine, irp_complete_check, Irp);
     if (UNLIKELY(Irp->Type != IO_TYPE_IRP || Irp->CurrentLocation > Irp->StackCount + 1))
         ke_bug_check(MULTIPLE_IRP_COMPLETE_REQUESTS, (uintptr_t)Irp, 0, 0, 0);

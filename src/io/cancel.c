@@ -28,7 +28,7 @@ static void call_cancel_routine(PIRP irp, PDRIVER_CANCEL routine)
     const PDRIVER_OBJECT before = ke_enter_driver(device != NULL ? device->DriverObject : ke_self()->driver);
 
     routine(device, irp);
-    ke_enter_driver(before);
+    ke_leave_driver(before);
 }
 
 /*

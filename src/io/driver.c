@@ -118,7 +118,7 @@ NTSTATUS pinion_driver_load(const char *name, pinion_driver_entry *entry, PDRIVE
     driver->DriverInit = (PDRIVER_INITIALIZE)(void *)entry;
     caller = ke_enter_driver(driver);
     status = entry(driver, &record_of(driver)->registry.string);
-    ke_enter_driver(caller);
+    ke_leave_driver(caller);
     if (!NT_SUCCESS(status)) {
         io_devices_sweep(driver, name);
         free_driver(machine, record_of(driver));
@@ -136,7 +136,7 @@ void pinion_driver_unload(PDRIVER_OBJECT driver)
 
     if (driver->DriverUnload != NULL)
         driver->DriverUnload(driver);
-    ke_enter_driver(caller);
+    ke_leave_driver(caller);
     KE_HOOK(machine, driver_unload_check, driver);
     io_devices_sweep(driver, record_of(driver)->plain_name);
     free_driver(machine, record_of(driver));
@@ -173,7 +173,7 @@ NTSTATUS pinion_driver_start(PDRIVER_OBJECT driver, PDEVICE_OBJECT physical_devi
         return STATUS_NOT_SUPPORTED;
     caller = ke_enter_driver(driver);
     status = driver->DriverExtension->AddDevice(driver, physical_device);
-    ke_enter_driver(caller);
+    ke_leave_driver(caller);
     if (!NT_SUCCESS(status))
         return status;
     status = send_pnp(machine, physical_device, IRP_MN_START_DEVICE);

@@ -62,4 +62,5 @@ static void thread_exit(struct machine *machine)
 }
 
 const struct ke_floor io_floor = {
-    .name = "io", .boot = boot, .check = check, .shutdown = shutdown, .thread_exit = thread_exit};
+    .name = "io", .boot = boot, .check = check, .shutdown = shutdown, .thread_exit = thread_exit,
+    .frames_left = io_requests_frames_left};

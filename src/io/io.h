@@ -63,8 +63,16 @@ struct io_slot {
     bool              abandoned;        /* (R) nobody waits any more: neither status block nor event may be touched */
     struct ke_thread *thread;           /* (R) whose request it is; NULL: nobody's, or not any more */
     LIST_ENTRY        link;             /* (R) in the machine's list of threads' requests */
-    KEVENT            event;            /* synchronous requests: it is over, */
-    IO_STATUS_BLOCK   outcome;          /* and this came of it */
+    union {
+        struct {                        /* requests that io_send_and_wait sends: */
+            KEVENT            event;            /* it is over, */
+            IO_STATUS_BLOCK   outcome;          /* and this came of it */
+        };
+        struct {                        /* requests of a thread, with the verifier on: (R) */
+            struct host_frame status_frame;     /* what UserIosb and UserEvent stand in, on its stack */
+            struct host_frame event_frame;
+        };
+    };
 };
 
 /* CurrentLocation, a signed byte, goes up to two more than the number of locations. */
@@ -156,6 +164,7 @@ struct io_ending {
 struct io_ending io_request_unqueue(struct machine *machine, PIRP irp);
 
 void io_requests_thread_exit(struct machine *machine);
+void io_requests_frames_left(struct machine *machine, uintptr_t sp);
 
 /* ---- call.c ---- */
 

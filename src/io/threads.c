@@ -17,20 +17,33 @@ static struct io_slot *slot_of_link(PLIST_ENTRY link)
     return CONTAINING_RECORD(link, struct io_slot, link);
 }
 
+/* How many threads' stacks it holds a part of: 0 or 1. */
+static uint32_t lent(const struct io_slot *slot)
+{
+    return slot->status_frame.link != 0 || slot->event_frame.link != 0;
+}
+
 void io_request_queue(struct machine *machine, PIRP irp)
 {
     struct io_slot *slot = io_slot_of(machine, irp);
 
+    if (machine->hooks.irp_requester_check != NULL) {
+        slot->status_frame = host_frame_of(irp->UserIosb);
+        slot->event_frame = host_frame_of(irp->UserEvent);
+    }
     host_mutex_lock(&machine->io->requests_lock);
     slot->thread = ke_self();
+    atomic_fetch_add_explicit(&slot->thread->nlent, lent(slot), memory_order_relaxed);
     InsertTailList(&machine->io->requests, &slot->link);
     host_mutex_unlock(&machine->io->requests_lock);
 }
 
 static void forget_locked(struct io_slot *slot)
 {
-    if (slot->thread != NULL)
-        RemoveEntryList(&slot->link);
+    if (slot->thread == NULL)
+        return;
+    atomic_fetch_sub_explicit(&slot->thread->nlent, lent(slot), memory_order_relaxed);
+    RemoveEntryList(&slot->link);
     slot->thread = NULL;
 }
 
@@ -40,11 +53,45 @@ struct io_ending io_request_unqueue(struct machine *machine, PIRP irp)
     struct io_ending ending;
 
     host_mutex_lock(&machine->io->requests_lock);
+    if (slot->thread != NULL)
+        KE_HOOK(machine, irp_requester_check, irp, slot->thread == ke_self() ? (uintptr_t)__builtin_frame_address(0) : 0);
     forget_locked(slot);
     ending = (struct io_ending){.tell = !slot->abandoned, .free = !slot->cancelling};
     slot->over = true;
     host_mutex_unlock(&machine->io->requests_lock);
     return ending;
+}
+
+/* ---- what a request was lent of its thread's stack ---- */
+
+static unsigned for_each_own(struct machine *machine, void (*visit_locked)(struct machine *, struct io_slot *, uintptr_t), uintptr_t sp)
+{
+    struct io_state *io = machine->io;
+    unsigned n = 0;
+
+    host_mutex_lock(&io->requests_lock);
+    for (PLIST_ENTRY link = io->requests.Flink, next; link != &io->requests; link = next) {
+        next = link->Flink;
+        if (slot_of_link(link)->thread != ke_self())
+            continue;
+        n++;
+        if (visit_locked != NULL)
+            visit_locked(machine, slot_of_link(link), sp);
+    }
+    host_mutex_unlock(&io->requests_lock);
+    return n;
+}
+
+/* One that its maker has, never sent or kept by its completion routine, ends only if the maker goes on with it. */
+static void check_lent_locked(struct machine *machine, struct io_slot *slot, uintptr_t sp)
+{
+    if (atomic_load_explicit(&slot->had_by, memory_order_relaxed) != NULL)
+        KE_HOOK(machine, irp_requester_check, io_slot_irp(slot), sp);
+}
+
+void io_requests_frames_left(struct machine *machine, uintptr_t sp)
+{
+    for_each_own(machine, check_lent_locked, sp);
 }
 
 /* ---- the end of a thread ---- */
@@ -78,39 +125,23 @@ static void cancel(struct machine *machine, struct io_slot *slot)
 }
 
 /* A thread that ends has left all its frames: nothing that stands on its stack may be written to any more. */
-static void abandon_stack_locked(struct machine *machine, struct io_slot *slot)
+static void abandon_stack_locked(struct machine *machine, struct io_slot *slot, uintptr_t unused)
 {
     const IRP *irp = io_slot_irp(slot);
     uintptr_t low, high;
 
+    (void)unused;
     host_stack_bounds(&low, &high);
     KE_HOOK(machine, irp_requester_check, irp, high);
     if ((uintptr_t)irp->UserIosb - low < high - low || (uintptr_t)irp->UserEvent - low < high - low)
         slot->abandoned = true;
 }
 
-static unsigned for_each_own(struct machine *machine, void (*visit_locked)(struct machine *machine, struct io_slot *slot))
-{
-    struct io_state *io = machine->io;
-    unsigned n = 0;
-
-    host_mutex_lock(&io->requests_lock);
-    for (PLIST_ENTRY link = io->requests.Flink, next; link != &io->requests; link = next) {
-        next = link->Flink;
-        if (slot_of_link(link)->thread != ke_self())
-            continue;
-        n++;
-        if (visit_locked != NULL)
-            visit_locked(machine, slot_of_link(link));
-    }
-    host_mutex_unlock(&io->requests_lock);
-    return n;
-}
-
-static void abandon_locked(struct machine *machine, struct io_slot *slot)
+static void abandon_locked(struct machine *machine, struct io_slot *slot, uintptr_t unused)
 {
     struct ke_finding finding;
 
+    (void)unused;
     slot->abandoned = true;
     forget_locked(slot);
     ke_finding_begin(&finding);
@@ -125,11 +156,11 @@ void io_requests_thread_exit(struct machine *machine)
 {
     struct io_slot *slot;
 
-    if (for_each_own(machine, abandon_stack_locked) == 0)
+    if (for_each_own(machine, abandon_stack_locked, 0) == 0)
         return;
     while ((slot = next_to_cancel(machine)) != NULL)
         cancel(machine, slot);
-    for (int64_t waited = 0; waited < PATIENCE_NS && for_each_own(machine, NULL) != 0; waited += LOOK_EVERY_NS)
+    for (int64_t waited = 0; waited < PATIENCE_NS && for_each_own(machine, NULL, 0) != 0; waited += LOOK_EVERY_NS)
         host_sleep_ns(LOOK_EVERY_NS);
-    for_each_own(machine, abandon_locked);
+    for_each_own(machine, abandon_locked, 0);
 }

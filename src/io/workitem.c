@@ -41,7 +41,7 @@ static void run_work(PVOID parameter)
 
     work.routine(work.device, work.context);
     ke_require_passive_return((const void *)(uintptr_t)work.routine, work.context, parameter);
-    ke_enter_driver(before);
+    ke_leave_driver(before);
     io_device_release(ke_machine(), work.device);
 }
 

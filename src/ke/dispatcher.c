@@ -225,6 +225,7 @@ NTSTATUS KeWaitForSingleObject(PVOID Object, KWAIT_REASON WaitReason, KPROCESSOR
     UNREFERENCED_PARAMETER(WaitReason);
     UNREFERENCED_PARAMETER(WaitMode);
     UNREFERENCED_PARAMETER(Alertable);
+    ke_frames_left(KE_CALLERS_SP);
     return wait(&waiter, timeout_ns(Timeout), (uintptr_t)__builtin_return_address(0));
 }
 
@@ -238,6 +239,7 @@ NTSTATUS KeWaitForMultipleObjects(ULONG Count, PVOID Object[], WAIT_TYPE WaitTyp
     UNREFERENCED_PARAMETER(WaitReason);
     UNREFERENCED_PARAMETER(WaitMode);
     UNREFERENCED_PARAMETER(Alertable);
+    ke_frames_left(KE_CALLERS_SP);
     if (Count == 0 || Count > most)
         ke_bug_check(MAXIMUM_WAIT_OBJECTS_EXCEEDED, 0, 0, 0, 0);
     for (ULONG i = 0; i < Count; i++)
@@ -249,6 +251,7 @@ NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLA
 {
     UNREFERENCED_PARAMETER(WaitMode);
     UNREFERENCED_PARAMETER(Alertable);
+    ke_frames_left(KE_CALLERS_SP);
     require_blocking_allowed(Interval, (uintptr_t)__builtin_return_address(0));
     while (ke_idle())
         continue;

@@ -143,7 +143,7 @@ struct ke_hooks {
     void (*irp_free_record)(struct ke_site site, PIRP irp);
     void (*irp_fsd_buffer_check)(struct ke_site site, PDEVICE_OBJECT device, ULONG major, NTSTATUS status);      /* refused with this status */
     void (*irp_control_buffer_check)(struct ke_site site, PDEVICE_OBJECT device, ULONG code, NTSTATUS status);
-    void (*irp_requester_check)(struct ke_site site, const IRP *irp, uintptr_t frame);  /* this thread's frames below `frame` are gone */
+    void (*irp_requester_check)(struct ke_site site, const IRP *irp, uintptr_t sp);     /* its thread's stack below is not in use; 0: not known */
 
     /* dma */
     void (*dma_describe_check)(struct ke_site site, const DEVICE_DESCRIPTION *description);

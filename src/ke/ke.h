@@ -138,6 +138,7 @@ struct ke_floor {
     void      (*check)(struct machine *machine);            /* report what is still held, before any shutdown */
     void      (*shutdown)(struct machine *machine);
     void      (*thread_exit)(struct machine *machine);      /* on a thread that is ending */
+    void      (*frames_left)(struct machine *machine, uintptr_t sp);        /* ke_frames_left */
 };
 extern const struct ke_floor *const ke_floors[];            /* ends with NULL */
 
@@ -176,6 +177,7 @@ struct ke_thread {
     struct ke_exception *exceptions;    /* innermost frame of pinion_try or a driver's __try */
     LIST_ENTRY           dpcs;          /* queued by this thread at DISPATCH_LEVEL, to run when it goes below; under the DPC lock */
     _Atomic uint32_t     ndpcs;         /* in that list: another thread may take one out */
+    _Atomic uint32_t     nlent;         /* requests under way that write to its stack when they end, on whatever thread */
     _Atomic int64_t      counters[KE_COUNTERS];
     struct ke_thread    *next;
     struct ke_thread   **link;
@@ -200,6 +202,24 @@ static inline struct ke_thread *ke_self(void)
     if (UNLIKELY(!ke_this_thread.known))
         ke_thread_join_list();
     return &ke_this_thread;
+}
+
+/* The calling thread's stack is in use from sp on only: what was lent to a request of what lies below is gone. */
+void ke_tell_frames_left(uintptr_t sp);
+static inline void ke_frames_left(uintptr_t sp)
+{
+    if (UNLIKELY(atomic_load_explicit(&ke_self()->nlent, memory_order_relaxed) != 0))
+        ke_tell_frames_left(sp);
+}
+
+/* In a routine that drivers call: their stack as it is at the call. */
+#define KE_CALLERS_SP ((uintptr_t)__builtin_frame_address(0) + 2 * sizeof(uintptr_t))
+
+/* A driver's routine has returned; `before` is what ke_enter_driver gave. */
+static inline void ke_leave_driver(PDRIVER_OBJECT before)
+{
+    ke_self()->driver = before;
+    ke_frames_left((uintptr_t)__builtin_frame_address(0));
 }
 
 static inline void ke_count(enum ke_counter counter, int64_t delta)

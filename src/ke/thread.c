@@ -47,6 +47,13 @@ void ke_thread_leave_list(void)
     self->known = false;
 }
 
+void ke_tell_frames_left(uintptr_t sp)
+{
+    for (size_t i = 0; ke_floors[i] != NULL; i++)
+        if (ke_floors[i]->frames_left != NULL)
+            ke_floors[i]->frames_left(&ke_the_machine, sp);
+}
+
 /* Drivers keep and compare the address; what stands there is ours. */
 PETHREAD PsGetCurrentThread(VOID)
 {

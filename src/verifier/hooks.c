@@ -761,16 +761,16 @@ static void irp_control_buffer_check(struct ke_site site, PDEVICE_OBJECT device,
     vf_stop(VF_CONTROL_BAD_BUFFER, about(site, NULL), address(device), code, (uint32_t)status, 0);
 }
 
-/* Of another thread's stack nobody knows how far it is in use. */
-static void irp_requester_check(struct ke_site site, const IRP *irp, uintptr_t frame)
+static void irp_requester_check(struct ke_site site, const IRP *irp, uintptr_t sp)
 {
-    uintptr_t low, high;
+    const struct io_slot *slot = io_slot_of(the(), irp);
+    const struct vf_case of = {.made = slot->allocated};
 
-    host_stack_bounds(&low, &high);
-    if (address(irp->UserIosb) - low < frame - low)
-        vf_stop(VF_IRP_STATUS_BLOCK_GONE, about(site, NULL), address(irp->UserIosb), 0, 0, 0);
-    if (address(irp->UserEvent) - low < frame - low)
-        vf_stop(VF_IRP_EVENT_GONE, about(site, NULL), address(irp->UserEvent), 0, 0, 0);
+    (void)site;
+    if (host_frame_is_left(&slot->status_frame, sp))
+        vf_stop(VF_IRP_STATUS_BLOCK_GONE, of, address(irp->UserIosb), 0, 0, 0);
+    if (host_frame_is_left(&slot->event_frame, sp))
+        vf_stop(VF_IRP_EVENT_GONE, of, address(irp->UserEvent), 0, 0, 0);
 }
 
 void vf_hooks_install(struct ke_hooks *hooks)

@@ -167,3 +167,67 @@ TEST(host_stack, symbol__little_room__is_cut_off)
     EXPECT_MEM_EQ(symbol, "innermo", 8);
     EXPECT_EQ(symbol[8], 'Z');
 }
+
+/* ---- frames that variables stand in ---- */
+
+/* Keeps a local of its own, and hands out the frame that it stands in. */
+NOT_INLINED static struct host_frame frame_of_own_local(bool *is_left_inside)
+{
+    volatile int local = 1;
+    const struct host_frame frame = host_frame_of((const void *)&local);
+
+    *is_left_inside = host_frame_is_left(&frame, (uintptr_t)__builtin_frame_address(0));
+    NOT_A_TAIL_CALL();
+    return frame;
+}
+
+NOT_INLINED static void another_routine(void)
+{
+    NOT_A_TAIL_CALL();
+}
+
+/* As long as a routine has not returned its frame is not left; then the next call from the same place shows that it is. */
+TEST(host_stack, frame_of__routine_returns__is_left)
+{
+    bool is_left_inside = true;
+    const struct host_frame frame = frame_of_own_local(&is_left_inside);
+
+    EXPECT(frame.link != 0);
+    EXPECT(!is_left_inside);
+    EXPECT(host_frame_is_left(&frame, (uintptr_t)__builtin_frame_address(0)));
+    another_routine();
+    EXPECT(host_frame_is_left(&frame, 0));
+}
+
+/* Found across frames of the C library, which has no frame pointers. */
+static struct host_frame met;
+
+static int look_up_argument(const void *a, const void *b)
+{
+    (void)b;
+    met = host_frame_of(a);
+    return 0;
+}
+
+TEST(host_stack, frame_of__local_of_a_distant_caller__is_its_own)
+{
+    int numbers[2] = {1, 2};
+    const struct host_frame own = host_frame_of(numbers);
+
+    qsort(numbers, 2, sizeof(numbers[0]), look_up_argument);
+    EXPECT(own.link != 0);
+    EXPECT_EQ(met.link, own.link);
+    EXPECT_EQ(own.returns_to, (uintptr_t)__builtin_return_address(0));
+    EXPECT(!host_frame_is_left(&met, (uintptr_t)__builtin_frame_address(0)));
+}
+
+/* What is not on the stack stands in no frame, and no frame is ever left. */
+TEST(host_stack, frame_of__no_local__is_none)
+{
+    static int elsewhere;
+    const struct host_frame frame = host_frame_of(&elsewhere), none = host_frame_of(NULL);
+
+    EXPECT_EQ(frame.link, 0);
+    EXPECT_EQ(none.link, 0);
+    EXPECT(!host_frame_is_left(&frame, UINTPTR_MAX));
+}

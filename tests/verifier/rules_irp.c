@@ -309,25 +309,16 @@ RULE_GOOD(CONTROL_BAD_BUFFER)
     layer_destroy(&lower);
 }
 
-/*
- * Routines with locals of a size that is usual in storage drivers. A smaller frame could lie under the frames of the completion
- * itself, where nothing tells a local that is gone from one that is in use.
- */
-enum { WORK_BYTES = 16384 };
-
 static KEVENT global_event;
 static IO_STATUS_BLOCK global_outcome;
 
 __attribute__((noinline)) static void send_and_leave_status_block(PDEVICE_OBJECT device)
 {
-    struct {
-        IO_STATUS_BLOCK outcome;
-        UCHAR work[WORK_BYTES];
-    } local;
+    IO_STATUS_BLOCK outcome;
 
     KeInitializeEvent(&global_event, NotificationEvent, FALSE);
-    PARAMETERS(p(&local.outcome), 0, 0);
-    IoCallDriver(device, IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &global_event, &local.outcome));
+    PARAMETERS(p(&outcome), 0, 0);
+    IoCallDriver(device, IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &global_event, &outcome));
 }
 
 RULE_BAD(IRP_STATUS_BLOCK_GONE)
@@ -349,14 +340,11 @@ RULE_GOOD(IRP_STATUS_BLOCK_GONE)
 
 __attribute__((noinline)) static void send_and_leave_event(PDEVICE_OBJECT device)
 {
-    struct {
-        KEVENT event;
-        UCHAR work[WORK_BYTES];
-    } local;
+    KEVENT event;
 
-    KeInitializeEvent(&local.event, NotificationEvent, FALSE);
-    PARAMETERS(p(&local.event), 0, 0);
-    IoCallDriver(device, IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &local.event, &global_outcome));
+    KeInitializeEvent(&event, NotificationEvent, FALSE);
+    PARAMETERS(p(&event), 0, 0);
+    IoCallDriver(device, IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, &event, &global_outcome));
 }
 
 RULE_BAD(IRP_EVENT_GONE)
