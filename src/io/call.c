@@ -99,12 +99,17 @@ static bool run_routine(PIRP irp, PIO_COMPLETION_ROUTINE routine, PVOID context)
 {
     const PDEVICE_OBJECT device = current_device(irp);
     const PDRIVER_OBJECT caller = ke_enter_driver(device != NULL ? device->DriverObject : ke_self()->driver);
+    const struct machine *machine = ke_machine();
+    const PIO_COMPLETION_ROUTINE drivers = machine->hooks.irp_passed_check == NULL ? routine : io_completion_of(routine, context);
     NTSTATUS status;
 
-    note_holder(ke_machine(), irp, device == NULL ? NULL : io_dispatch_of(device, IoGetCurrentIrpStackLocation(irp)->MajorFunction));
+    note_holder(machine, irp, device == NULL ? NULL : io_dispatch_of(device, IoGetCurrentIrpStackLocation(irp)->MajorFunction));
     status = routine(device, irp, context);
     ke_leave_driver(caller);
-    return status != STATUS_MORE_PROCESSING_REQUIRED;
+    if (status == STATUS_MORE_PROCESSING_REQUIRED)
+        return false;
+    KE_HOOK(machine, irp_passed_check, irp, drivers);
+    return true;
 }
 
 /*
@@ -196,12 +201,12 @@ NTSTATUS IoSetCompletionRoutineEx(PDEVICE_OBJECT DeviceObject, PIRP Irp,
     return STATUS_SUCCESS;
 }
 
-PIO_COMPLETION_ROUTINE io_completion_of(const IO_STACK_LOCATION *location)
+PIO_COMPLETION_ROUTINE io_completion_of(PIO_COMPLETION_ROUTINE routine, const void *context)
 {
     struct completion behind;
 
-    if (location->CompletionRoutine != run_completion || !host_peek(location->Context, &behind, sizeof(behind)))
-        return location->CompletionRoutine;
+    if (routine != run_completion || !host_peek(context, &behind, sizeof(behind)))
+        return routine;
     return behind.routine;
 }
 

@@ -175,8 +175,8 @@ DRIVER_DISPATCH io_refuse_request;
 /* Complete an IRP in the dispatch routine that has it. */
 NTSTATUS io_complete_now(PIRP irp, NTSTATUS status, ULONG_PTR information);
 
-/* For printers: the driver's routine, also where IoSetCompletionRoutineEx has put one of ours in its place. */
-PIO_COMPLETION_ROUTINE io_completion_of(const IO_STACK_LOCATION *location);
+/* For reports: the driver's routine, also where IoSetCompletionRoutineEx has put one of ours in its place. */
+PIO_COMPLETION_ROUTINE io_completion_of(PIO_COMPLETION_ROUTINE routine, const void *context);
 
 /* Registrations of IoSetCompletionRoutineEx whose routine has not run. */
 void io_completions_check(struct machine *machine);

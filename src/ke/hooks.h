@@ -138,6 +138,7 @@ struct ke_hooks {
     void (*irp_call_check)(struct ke_site site, PDEVICE_OBJECT device, PIRP irp);
     void (*irp_call_record)(struct ke_site site, PDEVICE_OBJECT device, PDRIVER_DISPATCH dispatch, KIRQL irql_before);
     void (*irp_complete_check)(struct ke_site site, PIRP irp);
+    void (*irp_passed_check)(struct ke_site site, PIRP irp, PIO_COMPLETION_ROUTINE routine);       /* which let it go on */
     void (*irp_allocate_record)(struct ke_site site, PIRP irp);
     void (*irp_free_check)(struct ke_site site, PIRP irp);
     void (*irp_free_record)(struct ke_site site, PIRP irp);

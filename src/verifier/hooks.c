@@ -712,6 +712,16 @@ static void irp_complete_check(struct ke_site site, PIRP irp)
     vf_invariant_complete(site, irp);
 }
 
+/* Told of as a call from where the routine begins. */
+static void irp_passed_check(struct ke_site site, PIRP irp, PIO_COMPLETION_ROUTINE routine)
+{
+    const struct vf_case of = {.site = {.ip = (uintptr_t)routine + 1}};
+
+    (void)site;
+    if (__atomic_load_n(&irp->CancelRoutine, __ATOMIC_RELAXED) != NULL)
+        vf_warn(VF_IRP_PASSED_CANCELABLE, of);
+}
+
 static void irp_free_record(struct ke_site site, PIRP irp)
 {
     (void)site;
@@ -828,6 +838,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .irp_call_check = irp_call_check,
         .irp_call_record = irp_call_record,
         .irp_complete_check = irp_complete_check,
+        .irp_passed_check = irp_passed_check,
         .irp_free_check = irp_free_check,
         .irp_free_record = irp_free_record,
         .irp_fsd_buffer_check = irp_fsd_buffer_check,

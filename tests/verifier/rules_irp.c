@@ -221,6 +221,56 @@ RULE_GOOD(IRP_COMPLETE_CANCEL)
     layer_destroy(&lower);
 }
 
+static NTSTATUS set_and_go_on(PDEVICE_OBJECT device, PIRP irp, PVOID context)
+{
+    UNREFERENCED_PARAMETER(device);
+    UNREFERENCED_PARAMETER(context);
+    IoSetCancelRoutine(irp, cancel);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS set_and_keep(PDEVICE_OBJECT device, PIRP irp, PVOID context)
+{
+    UNREFERENCED_PARAMETER(device);
+    UNREFERENCED_PARAMETER(context);
+    IoSetCancelRoutine(irp, cancel);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+/* A flush with a completion routine; the I/O manager ends it. */
+static PIRP flush_with(PDEVICE_OBJECT device, PIO_COMPLETION_ROUTINE routine, PKEVENT event, PIO_STATUS_BLOCK outcome)
+{
+    PIRP irp;
+
+    KeInitializeEvent(event, NotificationEvent, FALSE);
+    irp = IoBuildSynchronousFsdRequest(IRP_MJ_FLUSH_BUFFERS, device, NULL, 0, NULL, event, outcome);
+    IoSetCompletionRoutine(irp, routine, NULL, TRUE, TRUE, TRUE);
+    return irp;
+}
+
+RULE_BAD(IRP_PASSED_CANCELABLE)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    IO_STATUS_BLOCK outcome;
+    KEVENT event;
+
+    IoCallDriver(device, flush_with(device, set_and_go_on, &event, &outcome));    /* it sets a cancel routine, and returns STATUS_SUCCESS */
+    layer_destroy(&lower);
+}
+
+RULE_GOOD(IRP_PASSED_CANCELABLE)
+{
+    PDEVICE_OBJECT device = device_that(complete_with_success);
+    IO_STATUS_BLOCK outcome;
+    KEVENT event;
+    PIRP irp = flush_with(device, set_and_keep, &event, &outcome);
+
+    IoCallDriver(device, irp);                              /* it sets a cancel routine, and returns STATUS_MORE_PROCESSING_REQUIRED */
+    if (IoSetCancelRoutine(irp, NULL) != NULL)
+        IoCompleteRequest(irp, IO_NO_INCREMENT);
+    layer_destroy(&lower);
+}
+
 RULE_BAD(IRP_COMPLETE_IRQL)
 {
     PIRP irp;
