@@ -81,13 +81,18 @@ _Noreturn void ke_raise(NTSTATUS status, uintptr_t ip)
     deliver(&record);
 }
 
+void ke_access_refused(uintptr_t va)
+{
+    if (ke_is_running() && ke_the_machine.hooks.access_refused != NULL)
+        ke_the_machine.hooks.access_refused(va);
+}
+
 _Noreturn void ke_raise_access(NTSTATUS status, uintptr_t ip, ULONG_PTR access, uintptr_t va)
 {
     const EXCEPTION_RECORD record = {
         .ExceptionCode = status, .ExceptionAddress = (PVOID)ip, .NumberParameters = 2, .ExceptionInformation = {access, va}};
 
-    if (ke_is_running() && ke_the_machine.hooks.access_refused != NULL)
-        ke_the_machine.hooks.access_refused(va);
+    ke_access_refused(va);
     deliver(&record);
 }
 

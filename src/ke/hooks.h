@@ -79,7 +79,7 @@ struct ke_hooks {
     void (*irql_check)(struct ke_site site, KIRQL most);        /* by a routine that has no rules of its own, and takes no MDL */
     void (*irql_raised)(void);          /* from below DISPATCH_LEVEL to there or above */
     void (*access_met_nothing)(const struct ke_access *access);     /* nothing of mm: perhaps an MDL in special pool, which stops */
-    void (*access_refused)(uintptr_t va);       /* on the thread that faulted, before it becomes an exception */
+    void (*access_refused)(uintptr_t va);       /* on the thread that faulted, before it becomes an exception or stops */
 
     /* mdl */
     void (*mdl_allocate_check)(struct ke_site site, PVOID va, ULONG length, BOOLEAN secondary, BOOLEAN quota, PIRP irp);

@@ -249,8 +249,9 @@ void    ke_counters_reset(void);
 /* Leave for the innermost frame; bug check 0x1E where there is none. `ip` is where the exception arose. */
 _Noreturn void ke_raise(NTSTATUS status, uintptr_t ip);
 
-/* The same for an access that is not permitted: 0 a load, 1 a store, 8 code. */
+/* The same for an access that is not permitted: 0 a load, 1 a store, 8 code. The verifier hears of it first. */
 _Noreturn void ke_raise_access(NTSTATUS status, uintptr_t ip, ULONG_PTR access, uintptr_t va);
+void ke_access_refused(uintptr_t va);           /* where it is to stop instead */
 
 /* ---- bugcheck.c ---- */
 

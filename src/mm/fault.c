@@ -50,8 +50,10 @@ static void require_low_irql(const struct host_fault *fault)
 {
     const KIRQL irql = ke_self()->irql;
 
-    if (irql >= DISPATCH_LEVEL)
-        ke_bug_check(DRIVER_IRQL_NOT_LESS_OR_EQUAL, fault->va, irql, access_code(fault), fault->ip);
+    if (irql < DISPATCH_LEVEL)
+        return;
+    ke_access_refused(fault->va);
+    ke_bug_check(DRIVER_IRQL_NOT_LESS_OR_EQUAL, fault->va, irql, access_code(fault), fault->ip);
 }
 
 static void ask_whose(const struct machine *machine, const struct host_fault *fault)

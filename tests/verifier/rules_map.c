@@ -356,6 +356,26 @@ RULE_GOOD(MAPPING_UNCHECKED)
     free_all(mdl, va);
 }
 
+static void touch_unchecked_at_dispatch(HARNESS_UNUSED void *context)
+{
+    PMDL mdl = locked_mdl(user_buffer(), LENGTH);
+    KIRQL irql;
+
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    pinion_fail("MmGetSystemAddressForMdlSafe", 1);
+    touch_store(MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX));
+}
+
+/* MmGetSystemAddressForMdlSafe-03 Bug_checks-11: at DISPATCH_LEVEL, where DPCs and completion routines run, NULL stops; what it was is told first. */
+TEST_UNTIDY(mapping_unchecked, touch__at_dispatch_level__is_told_and_stops)
+{
+    const struct stop stop = run_until_stop(touch_unchecked_at_dispatch, NULL);
+
+    EXPECT_EQ(stop.code, DRIVER_IRQL_NOT_LESS_OR_EQUAL);
+    EXPECT_EQ(stop_warnings(&stop, "mapping-unchecked"), 1);
+    EXPECT(strstr(stop.stderr_text, "could not be mapped at") != NULL);
+}
+
 RULE_BAD(MAP_EXECUTABLE)
 {
     UCHAR *va = user_buffer();
