@@ -19,24 +19,30 @@
 #include <unistd.h>
 #include <unwind.h>
 
-static _Thread_local uintptr_t stack_low;
-static _Thread_local uintptr_t stack_high;
+/* A stack has room for a frame here. */
+static bool is_frame_between(uintptr_t low, uintptr_t high, uintptr_t frame)
+{
+    return frame % sizeof(uintptr_t) == 0 && frame >= low && frame < high - 2 * sizeof(uintptr_t);
+}
 
 static bool is_frame(uintptr_t frame)
 {
-    if (stack_high == 0)
-        host_stack_bounds(&stack_low, &stack_high);
-    return frame % sizeof(uintptr_t) == 0 && frame >= stack_low && frame < stack_high - 2 * sizeof(uintptr_t);
+    uintptr_t low, high;
+
+    host_stack_bounds(&low, &high);
+    return is_frame_between(low, high, frame);
 }
 
 __attribute__((no_sanitize("address", "thread")))
 size_t host_stack_walk(uintptr_t ip, uintptr_t frame, uintptr_t *pcs, size_t max)
 {
+    uintptr_t low, high;
     size_t n = 0;
 
+    host_stack_bounds(&low, &high);
     if (max > 0)
         pcs[n++] = ip;
-    while (n < max && is_frame(frame)) {
+    while (n < max && is_frame_between(low, high, frame)) {
         const uintptr_t *link = (const uintptr_t *)frame;
         const uintptr_t outer = link[0];
 

@@ -219,7 +219,9 @@ void host_at_fork(void (*in_child)(void))
     must(pthread_atfork(NULL, NULL, in_child));
 }
 
-void host_stack_bounds(uintptr_t *low, uintptr_t *high)
+static _Thread_local uintptr_t stack_low, stack_high;
+
+static void find_stack(void)
 {
     pthread_attr_t attributes;
     void *base;
@@ -228,8 +230,17 @@ void host_stack_bounds(uintptr_t *low, uintptr_t *high)
     must(pthread_getattr_np(pthread_self(), &attributes));
     must(pthread_attr_getstack(&attributes, &base, &bytes));
     must(pthread_attr_destroy(&attributes));
-    *low = (uintptr_t)base;
-    *high = (uintptr_t)base + bytes;
+    stack_low = (uintptr_t)base;
+    stack_high = (uintptr_t)base + bytes;
+}
+
+/* Asked for once: for the first thread of a process, the C library reads all its mappings. */
+void host_stack_bounds(uintptr_t *low, uintptr_t *high)
+{
+    if (stack_high == 0)
+        find_stack();
+    *low = stack_low;
+    *high = stack_high;
 }
 
 unsigned host_cpus(void)
