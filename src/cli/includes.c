@@ -19,16 +19,57 @@
 
 enum { PATH_BYTES = 4096, NAME_BYTES = 512 };
 
-static bool look_through(struct includes *includes, const char *path);
-
-/* ---- one name ---- */
-
 static void directory_of(const char *path, char *directory)
 {
     const char *slash = strrchr(path, '/');
+    const int length = slash == NULL || slash == path ? 1 : (int)(slash - path);
 
-    snprintf(directory, PATH_BYTES, "%.*s", slash == NULL ? 1 : (int)(slash - path), slash == NULL ? "." : path);
+    snprintf(directory, PATH_BYTES, "%.*s", length, slash == NULL ? "." : path);
 }
+
+/* ---- files ---- */
+
+/* One name for each file: headers that include each other by ../inc/ would have a longer one each time. */
+static bool name_of_file(const char *path, char *name)
+{
+    const char *slash = strrchr(path, '/');
+    char here[PATH_BYTES], real[PATH_BYTES];
+
+    directory_of(path, here);
+    return realpath(here, real) != NULL
+        && (size_t)snprintf(name, PATH_BYTES, "%s/%s", real, slash == NULL ? path : slash + 1) < PATH_BYTES;
+}
+
+static bool was_seen(const struct includes *includes, const char *name)
+{
+    for (size_t i = 0; i < includes->nseen; i++)
+        if (strcmp(includes->seen[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_own(const struct includes *includes, const char *path)
+{
+    return strncmp(path, includes->own, strlen(includes->own)) == 0;
+}
+
+/* It is looked through when its turn comes. */
+static bool remember(struct includes *includes, const char *path)
+{
+    char name[PATH_BYTES];
+    char **seen;
+
+    if (is_own(includes, path) || !name_of_file(path, name) || was_seen(includes, name))
+        return true;
+    seen = realloc(includes->seen, (includes->nseen + 1) * sizeof(*seen));
+    if (seen == NULL)
+        return false;
+    includes->seen = seen;
+    seen[includes->nseen] = strdup(name);
+    return seen[includes->nseen++] != NULL;
+}
+
+/* ---- one name ---- */
 
 static bool find_exactly(const char *directory, const char *name, char *path)
 {
@@ -84,10 +125,10 @@ static bool prepare_name(struct includes *includes, const char *from, bool quote
 
     directory_of(from, here);
     if (find(includes, find_exactly, here, quoted, name, path))
-        return look_through(includes, path);
+        return remember(includes, path);
     if (!may_forward(name) || !find(includes, find_as_windows, here, quoted, name, path))
         return true;
-    return make_forwarder(includes, name, path) && look_through(includes, path);
+    return make_forwarder(includes, name, path) && remember(includes, path);
 }
 
 /* ---- one file ---- */
@@ -135,40 +176,11 @@ static bool prepare_text(struct includes *includes, const char *path, const char
     return good;
 }
 
-static bool remember(struct includes *includes, const char *path)
-{
-    char **seen = realloc(includes->seen, (includes->nseen + 1) * sizeof(*seen));
-
-    if (seen == NULL)
-        return false;
-    includes->seen = seen;
-    seen[includes->nseen] = strdup(path);
-    return seen[includes->nseen++] != NULL;
-}
-
-static bool was_seen(const struct includes *includes, const char *path)
-{
-    for (size_t i = 0; i < includes->nseen; i++)
-        if (strcmp(includes->seen[i], path) == 0)
-            return true;
-    return false;
-}
-
-static bool is_own(const struct includes *includes, const char *path)
-{
-    return strncmp(path, includes->own, strlen(includes->own)) == 0;
-}
-
 static bool look_through(struct includes *includes, const char *path)
 {
-    char *text;
+    char *text = host_file_text(path);
     bool good;
 
-    if (is_own(includes, path) || was_seen(includes, path))
-        return true;
-    if (!remember(includes, path))
-        return false;
-    text = host_file_text(path);
     if (text == NULL)
         return true;                    /* the compiler says it better */
     good = prepare_text(includes, path, text);
@@ -178,7 +190,11 @@ static bool look_through(struct includes *includes, const char *path)
 
 bool includes_prepare(struct includes *includes, const char *source)
 {
-    return look_through(includes, source);
+    bool good = remember(includes, source);
+
+    for (size_t i = 0; good && i < includes->nseen; i++)
+        good = look_through(includes, includes->seen[i]);
+    return good;
 }
 
 void includes_free(struct includes *includes)

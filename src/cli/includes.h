@@ -15,7 +15,7 @@ struct includes {
     const char  *forwarders;            /* where the files go that lead to the real ones: the last directory of the search, below
                                            INCLUDES_DEPTH others for names that begin with ../ */
     size_t       nforwarders;           /* that were made */
-    char       **seen;                  /* files that were looked through */
+    char       **seen;                  /* files that were met; each is looked through in its turn */
     size_t       nseen;
 };
 
