@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, NAME_BYTES = 512 };
+enum { PATH_BYTES = 4096, NAME_BYTES = 256 };      /* Windows' names have at most 259 characters */
 
 static void directory_of(const char *path, char *directory)
 {
@@ -78,7 +78,7 @@ static bool find_exactly(const char *directory, const char *name, char *path)
 
 static bool find_as_windows(const char *directory, const char *name, char *path)
 {
-    return host_find_ignoring_case(directory, name, path, PATH_BYTES);
+    return host_find_ignoring_case(directory, name, path, PATH_BYTES) && host_file_exists(path);
 }
 
 typedef bool finder(const char *directory, const char *name, char *path);
@@ -109,14 +109,14 @@ static bool make_forwarder(struct includes *includes, const char *name, const ch
     return fclose(file) == 0;
 }
 
-/* A name may lead out of as many directories as the forwarders lie below. */
+/* A name may lead out of as many directories as the forwarders lie below. It must be a file's. */
 static bool may_forward(const char *name)
 {
     int depth = 0;
 
     for (; strncmp(name, "../", 3) == 0; name += 3)
         depth++;
-    return depth <= INCLUDES_DEPTH && *name != '/' && strstr(name, "../") == NULL;
+    return depth <= INCLUDES_DEPTH && *name != '/' && *name != '\0' && name[strlen(name) - 1] != '/' && strstr(name, "../") == NULL;
 }
 
 static bool prepare_name(struct includes *includes, const char *from, bool quoted, const char *name)

@@ -67,7 +67,9 @@ int host_directories_make(const char *path)
 
 bool host_file_exists(const char *path)
 {
-    return access(path, F_OK) == 0;
+    struct stat status;
+
+    return stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
 }
 
 char *host_file_text(const char *path)

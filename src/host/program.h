@@ -87,7 +87,7 @@ int  host_program_directory(char *path, size_t bytes);
 
 /* Make all directories that this file's path goes through. */
 int  host_directories_make(const char *path);
-bool host_file_exists(const char *path);
+bool host_file_exists(const char *path);        /* and is no directory */
 
 /* All of a file, and a 0 behind it, in memory to be freed; NULL: it cannot be read. */
 char *host_file_text(const char *path);
