@@ -124,6 +124,8 @@ struct ke_hooks {
     void (*io_space_map_check)(struct ke_site site, uint64_t pa, SIZE_T bytes);
     void (*io_space_unmap_check)(struct ke_site site, PVOID va, SIZE_T bytes);
 
+    void (*memory_free_check)(struct ke_site site, PVOID va, SIZE_T bytes);         /* nonpaged memory, by whichever routine but ExFreePool's */
+
     /* contiguous memory */
     void (*contiguous_check)(struct ke_site site, bool freeing);
     void (*contiguous_mismatch_check)(struct ke_site site, PVOID va);         /* freed with another size or cache type */

@@ -93,7 +93,7 @@ static PVOID allocate(struct machine *machine, const struct mm_frame_want *want,
 /* Parameter 1 of bug check 0xC2 for an address that no allocation starts at. */
 enum { BAD_CONTIGUOUS_ADDRESS = 0x60 };
 
-static void free_block(struct machine *machine, PVOID base)
+static void free_block(struct machine *machine, struct ke_site site, PVOID base)
 {
     uint32_t first, npages = 0;
 
@@ -102,6 +102,8 @@ static void free_block(struct machine *machine, PVOID base)
         npages = mm_frame(machine, first)->owner_page;
     if (npages == 0)
         ke_bug_check(BAD_POOL_CALLER, BAD_CONTIGUOUS_ADDRESS, (uintptr_t)base, 0, 0);
+    if (machine->hooks.memory_free_check != NULL)
+        machine->hooks.memory_free_check(site, base, (SIZE_T)npages * PAGE_SIZE);
     mm_frames_give_unpinned(machine, first, npages);
     ke_count(KE_CONTIGUOUS_BLOCKS, -1);
 }
@@ -225,7 +227,7 @@ VOID MmFreeContiguousMemory(PVOID BaseAddress)
     struct machine *machine = ke_machine();
 
     KE_HOOK(machine, contiguous_check, true);
-    free_block(machine, BaseAddress);
+    free_block(machine, KE_SITE, BaseAddress);
 }
 
 /* Do size and cache type match the allocation's? */
@@ -245,7 +247,7 @@ VOID MmFreeContiguousMemorySpecifyCache(PVOID BaseAddress, SIZE_T NumberOfBytes,
     KE_HOOK(machine, contiguous_check, true);
     if (!is_same_block(machine, BaseAddress, NumberOfBytes, CacheType))
         KE_HOOK(machine, contiguous_mismatch_check, BaseAddress);
-    free_block(machine, BaseAddress);
+    free_block(machine, KE_SITE, BaseAddress);
 }
 
 /* Noncached, page-aligned, nonpaged memory; NULL when there is none. IRQL < DISPATCH_LEVEL. Doc: ntddk/nf-ntddk-mmallocatenoncachedmemory */
@@ -268,5 +270,5 @@ VOID MmFreeNonCachedMemory(PVOID BaseAddress, SIZE_T NumberOfBytes)
 
     UNREFERENCED_PARAMETER(NumberOfBytes);
     KE_HOOK(machine, irql_check, APC_LEVEL);
-    free_block(machine, BaseAddress);
+    free_block(machine, KE_SITE, BaseAddress);
 }

@@ -127,13 +127,22 @@ PHYSICAL_ADDRESS MmGetPhysicalAddress(PVOID BaseAddress)
     return address;
 }
 
+/* Of a mapping that permits nothing the pages are known, but no access to them is valid. */
+static bool permits_access(const struct machine *machine, const void *va)
+{
+    struct mm_space *space;
+
+    mm_classify(machine, (uintptr_t)va, &space);
+    return space == NULL || (atomic_load(&space->attrs[mm_space_page(space, (uintptr_t)va)]) & MM_ACCESS) != 0;
+}
+
 /* Would a read there fault? IRQL: <= DISPATCH_LEVEL. Doc: ntddk/nf-ntddk-mmisaddressvalid */
 BOOLEAN MmIsAddressValid(PVOID VirtualAddress)
 {
     struct machine *machine = ke_machine();
 
     KE_HOOK(machine, irql_check, DISPATCH_LEVEL);
-    return translate_asked(machine, VirtualAddress) != MM_NO_PFN;
+    return translate_asked(machine, VirtualAddress) != MM_NO_PFN && permits_access(machine, VirtualAddress);
 }
 
 /* A frame of special pool is known by the address that its driver has. */

@@ -330,12 +330,20 @@ static void check_unchanged(struct ke_site site, PMDL mdl)
     vf_record_told(the(), orphans, 0);
 }
 
+/* A process that still sees the pages would see their next owner's. */
+static void check_not_shared(struct ke_site site, PMDL mdl)
+{
+    if (vf_lookup(the(), mdl).user_mappings != 0)
+        vf_warn(VF_UNLOCKED_WHILE_SHARED, about(site, mdl));
+}
+
 static void unlock_check(struct ke_site site, PMDL mdl)
 {
     vf_forget_not_mapped();
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_UNLOCK_IRQL, about(site, mdl), ke_self()->irql, address(mdl), 0, 0);
     vf_require_alive(site, mdl);
+    check_not_shared(site, mdl);
     if (has_state(mdl, VF_LOCKED)) {
         check_unchanged(site, mdl);
         return;
@@ -361,6 +369,7 @@ static void check_time_held(PMDL mdl)
 static void unlock_record(struct ke_site site, PMDL mdl)
 {
     check_time_held(mdl);
+    vf_revoke_borrowed(mdl);
     vf_record(the(), site, mdl, 0, VF_LOCKED | VF_MAPPED, VF_EVENT_LOCKED);
 }
 
@@ -508,6 +517,8 @@ static void system_address_check(struct ke_site site, PMDL mdl)
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_MAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl), KernelMode, 0);
     vf_check_lent_mapping(site, mdl);
+    if (has_state(mdl, VF_MAPPED))
+        vf_check_source(site, mdl);
 }
 
 /* ---- MmAdvanceMdl ---- */
@@ -517,6 +528,7 @@ static void advance_check(struct ke_site site, PMDL mdl, ULONG bytes)
 {
     (void)bytes;
     use_check(site, mdl);
+    vf_check_source(site, mdl);
     if (ke_self()->driver != NULL && !the()->verifier->mdl_refused && vf_first_warning_at(the(), site.ip))
         vf_warn(VF_ADVANCE_UNNEEDED, about(site, mdl));
 }
@@ -545,6 +557,7 @@ static void pages_free_check(struct ke_site site, PMDL mdl)
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_PAGES_IRQL, about(site, mdl), ke_self()->irql, DISPATCH_LEVEL, 0, 0);
     vf_require_alive(site, mdl);
+    check_not_shared(site, mdl);
     if (has_state(mdl, VF_POOL_MDL) && !has_state(mdl, VF_PAGES))
         vf_stop(VF_PAGES_FREED_TWICE, about(site, mdl), address(mdl), address(mdl_pfns(mdl)), mdl_pfns(mdl)[0], 0);
     if (has_state(mdl, VF_MAPPED) && the()->options.windows < KE_WINDOWS_7)
@@ -553,6 +566,7 @@ static void pages_free_check(struct ke_site site, PMDL mdl)
 
 static void pages_free_record(struct ke_site site, PMDL mdl)
 {
+    vf_revoke_borrowed(mdl);
     vf_record(the(), site, mdl, 0, VF_PAGES | VF_MAPPED, VF_EVENT_ALLOCATED);
 }
 
@@ -612,9 +626,19 @@ static void pool_allocate_check(struct ke_site site, ULONG pool, SIZE_T bytes, U
         vf_warn(VF_POOL_EXECUTABLE, about(site, NULL));
 }
 
+/* Whoever frees memory that a process still sees gives that process what the next owner writes there. */
+static void memory_free_check(struct ke_site site, PVOID va, SIZE_T bytes)
+{
+    PMDL mdl;
+
+    if (vf_find_shared(the(), address(va), bytes, &mdl))
+        vf_warn(VF_FREED_WHILE_SHARED, about(site, mdl));
+}
+
 static void pool_free_check(struct ke_site site, PVOID va, ULONG tag)
 {
     struct mm_space *space;
+    struct ke_pool_block block;
     const bool paged = mm_classify(the(), address(va), &space) == MM_KIND_PAGED_POOL;
 
     (void)tag;
@@ -623,6 +647,8 @@ static void pool_free_check(struct ke_site site, PVOID va, ULONG tag)
     if (is_above(paged ? APC_LEVEL : DISPATCH_LEVEL))
         vf_stop(paged ? VF_POOL_FREE_PAGED_IRQL : VF_POOL_FREE_NONPAGED_IRQL, about(site, NULL), ke_self()->irql,
                 paged ? PagedPool : NonPagedPoolNx, address(va), 0);
+    if (mm_pool_find(the(), address(va), &block))
+        memory_free_check(site, va, block.bytes);
     if (has_state(va, VF_POOL_MDL) && !has_state(va, VF_PAGES))
         vf_record(the(), site, va, 0, VF_POOL_MDL, VF_EVENT_FREED);
 }
@@ -825,6 +851,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_advance_record = advance_record,
         .mdl_reuse_check = reuse_check,
         .mdl_use_check = use_check,
+        .memory_free_check = memory_free_check,
         .contiguous_check = contiguous_check,
         .contiguous_mismatch_check = contiguous_mismatch_check,
         .pool_allocate_check = pool_allocate_check,

@@ -6,6 +6,9 @@
  *     partial   the source's pages               ^ lives on it    ^ shares it, until it is mapped by itself
  *     partial   of the partial: the same         ^                ^
  *
+ * A partial MDL that was mapped by itself keeps that mapping when the pages are no longer locked: nobody may touch it then, and it is put
+ * out of reach, so that whoever does is met.
+ *
  * Each lock and each mapping has a number of its own. A partial MDL remembers the numbers that it lives on, so that a source which
  * was unlocked, freed, or freed and locked anew at the same address is known to be another one. What is held against a driver is
  * the use of such a partial MDL, never that it is there: drivers keep them as containers for the next request.
@@ -40,6 +43,29 @@ void vf_check_source(struct ke_site site, PMDL mdl)
         vf_warn(VF_PARTIAL_OUTLIVES_SOURCE, of);
     else if (vf_lookup(the(), entry.source.mdl).advanced_to > (uintptr_t)mdl->StartVa)
         vf_warn(VF_PARTIAL_PASSED_BY_ADVANCE, of);
+}
+
+/* Pages may be held by more than one lock. */
+static bool is_all_held(uintptr_t va, size_t npages)
+{
+    for (size_t i = 0; i < npages; i++)
+        if (!mm_pfn_is_held(the(), mm_translate(the(), va + i * PAGE_SIZE)))
+            return false;
+    return true;
+}
+
+void vf_revoke_borrowed(PMDL mdl)
+{
+    struct vf_mdl part;
+    struct mm_space *space;
+
+    while (vf_take_borrower(the(), mdl, &part)) {
+        const uintptr_t base = span_page_base(part.mapped_at);
+        const size_t npages = span_pages(part.mapped_at, part.mapped_bytes);
+
+        if (mm_classify(the(), base, &space) == MM_KIND_SYSTEM_PTE && !is_all_held(base, npages))
+            mm_space_protect_mapping(space, base, npages, 0);
+    }
 }
 
 /* ---- mappings that failed ---- */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_BUCKETS = 1024, MOST_SPARE = 1024, FIRST_SITES = 16 };
+enum { FIRST_BUCKETS = 1024, MOST_SPARE = 1024, FIRST_SITES = 16, FIRST_SHARED = 16 };
 
 static size_t bucket_of(const struct vf_state *state, const MDL *mdl)
 {
@@ -94,10 +94,42 @@ static struct vf_mdl *find_or_add_locked(struct vf_state *state, PMDL mdl)
     return *link;
 }
 
+/* ---- partial MDLs that map pages which another MDL holds ---- */
+
+/* The MDL whose lock or pages a partial MDL lives on; NULL when that is gone, or not on record. */
+static struct vf_mdl *source_of_locked(struct vf_state *state, const struct vf_mdl *part)
+{
+    struct vf_mdl *source = part->source.mdl == NULL ? NULL : *find_locked(state, part->source.mdl);
+
+    return source != NULL && source != part && source->hold.number == part->source.number ? source : NULL;
+}
+
+static void leave_source_locked(struct vf_state *state, struct vf_mdl *part)
+{
+    struct vf_mdl *source = source_of_locked(state, part), **link = source == NULL ? NULL : &source->borrowers;
+
+    while (link != NULL && *link != NULL && *link != part)
+        link = &(*link)->next_borrower;
+    if (link != NULL && *link == part)
+        *link = part->next_borrower;
+}
+
+static void enter_source_locked(struct vf_state *state, struct vf_mdl *part)
+{
+    struct vf_mdl *source = source_of_locked(state, part);
+
+    if (source == NULL)
+        return;
+    part->next_borrower = source->borrowers;
+    source->borrowers = part;
+}
+
 static void remove_locked(struct vf_state *state, struct vf_mdl **link)
 {
     struct vf_mdl *entry = *link;
 
+    if (entry->state & VF_MAPPED)
+        leave_source_locked(state, entry);
     *link = entry->next;
     give_entry_locked(state, entry);
     state->nentries--;
@@ -228,10 +260,14 @@ uint32_t vf_now_ms(void)
 /* A lock and a mapping have their numbers as long as their state bits are set. */
 static void set_holds_locked(struct vf_state *state, struct vf_mdl *entry, uint32_t set, uint32_t clear)
 {
-    if (clear & (VF_LOCKED | VF_PAGES))
+    if (clear & (VF_LOCKED | VF_PAGES)) {
         entry->hold = (struct vf_hold){0};
-    if (clear & VF_MAPPED)
+        entry->borrowers = NULL;
+    }
+    if (clear & VF_MAPPED) {
+        leave_source_locked(state, entry);
         entry->mapping = (struct vf_hold){0};
+    }
     if (set & (VF_LOCKED | VF_PAGES)) {
         entry->hold = new_hold_locked(state, entry->mdl);
         entry->npages_locked = mdl_span(entry->mdl);
@@ -275,6 +311,44 @@ void vf_record_not_mapped(struct machine *machine, struct ke_site site, PMDL mdl
     host_mutex_unlock(&state->lock);
 }
 
+static void add_shared_locked(struct vf_state *state, PMDL mdl)
+{
+    if (state->nshared == state->shared_room) {
+        const size_t room = state->shared_room == 0 ? FIRST_SHARED : state->shared_room * 2;
+        struct vf_shared *shared = realloc(state->shared, room * sizeof(*shared));
+
+        if (shared == NULL)
+            ke_usage("the verifier has no memory left for its record; run with verifier=off or more memory");
+        state->shared = shared;
+        state->shared_room = room;
+    }
+    state->shared[state->nshared++] = (struct vf_shared){mdl, mdl_va(mdl), mdl->ByteCount};
+}
+
+static void remove_shared_locked(struct vf_state *state, PMDL mdl)
+{
+    size_t i = 0;
+
+    while (i < state->nshared && state->shared[i].mdl != mdl)
+        i++;
+    if (i < state->nshared)
+        state->shared[i] = state->shared[--state->nshared];
+}
+
+bool vf_find_shared(struct machine *machine, uintptr_t va, size_t bytes, PMDL *mdl)
+{
+    struct vf_state *state = machine->verifier;
+    bool found = false;
+
+    host_mutex_lock(&state->lock);
+    for (size_t i = 0; i < state->nshared && !found; i++) {
+        found = state->shared[i].va < va + bytes && va < state->shared[i].va + state->shared[i].bytes;
+        *mdl = state->shared[i].mdl;
+    }
+    host_mutex_unlock(&state->lock);
+    return found;
+}
+
 void vf_record_user_mapping(struct machine *machine, struct ke_site site, PMDL mdl, bool mapped)
 {
     struct vf_state *state = machine->verifier;
@@ -287,6 +361,10 @@ void vf_record_user_mapping(struct machine *machine, struct ke_site site, PMDL m
         entry->user_mappings++;
     else if (entry->user_mappings != 0)
         entry->user_mappings--;
+    if (mapped)
+        add_shared_locked(state, mdl);
+    else
+        remove_shared_locked(state, mdl);
     if (mapped)
         entry->where[VF_EVENT_MAPPED] = where;
     drop_if_empty_locked(state, mdl);
@@ -326,8 +404,26 @@ void vf_record_mapped_at(struct machine *machine, PMDL mdl, uintptr_t va)
     if (entry != NULL) {
         set_mapped_at(entry, va);
         entry->lender = (struct vf_hold){0};
+        leave_source_locked(state, entry);
+        enter_source_locked(state, entry);
     }
     host_mutex_unlock(&state->lock);
+}
+
+bool vf_take_borrower(struct machine *machine, PMDL mdl, struct vf_mdl *borrower)
+{
+    struct vf_state *state = machine->verifier;
+    struct vf_mdl *entry, *part;
+
+    host_mutex_lock(&state->lock);
+    entry = *find_locked(state, mdl);
+    part = entry == NULL ? NULL : entry->borrowers;
+    if (part != NULL) {
+        entry->borrowers = part->next_borrower;
+        *borrower = *part;
+    }
+    host_mutex_unlock(&state->lock);
+    return part != NULL;
 }
 
 void vf_record_advanced(struct machine *machine, PMDL mdl, size_t passed)
@@ -565,6 +661,7 @@ void vf_record_shutdown(struct vf_state *state)
     while (state->spare != NULL)
         free(take_spare_locked(state));
     free(state->buckets);
+    free(state->shared);
     free(state->warned_sites);
     vf_invariants_shutdown(state);
     vf_stacks_free(state);

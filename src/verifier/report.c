@@ -225,8 +225,10 @@ static void print_mapping_of(uint64_t va)
     if (!vf_find_by_fault(&ke_the_machine, va, &entry))
         return;
     ke_print("Address 0x%llx is in, or just behind, the mapping of MDL %p%s:\n", (unsigned long long)va, (void *)entry.mdl,
-             entry.where[VF_EVENT_FREED] != NULL ? ", which was freed" : "");
-    print_events(&entry);
+             entry.where[VF_EVENT_FREED] != NULL               ? ", which was freed"
+             : !vf_hold_lasts(&ke_the_machine, entry.source) ? ", whose source holds the pages no longer"
+                                                               : "");
+    vf_mdl_print(&entry);
 }
 
 static void report_without_rule(ULONG code, const uint64_t parameters[4])

@@ -68,6 +68,8 @@ struct vf_mdl {
     struct vf_hold         hold;        /* its own lock, or the pages that it brought */
     struct vf_hold         mapping;     /* its own system mapping */
     struct vf_hold         source;      /* partial: whose lock keeps its pages; no MDL when that is not on record */
+    struct vf_mdl         *borrowers;   /* partial MDLs with a mapping of their own of pages that `hold` keeps, */
+    struct vf_mdl         *next_borrower;       /* each of them */
     struct vf_hold         lender;      /* partial without a mapping of its own: whose mapping it shares */
     size_t                 npages_locked;
     uintptr_t              advanced_to; /* MmAdvanceMdl has let go of the pages below */
@@ -84,6 +86,13 @@ struct vf_held {
     int64_t pages, mappings;
 };
 
+/* What an MDL describes that is mapped into a process, once for each such mapping. */
+struct vf_shared {
+    PMDL      mdl;
+    uintptr_t va;
+    size_t    bytes;
+};
+
 enum { VF_HISTORY = 1024 };             /* freed MDLs that are remembered, newest last */
 
 struct vf_state {
@@ -94,6 +103,8 @@ struct vf_state {
     size_t            nspare;
     struct vf_mdl     freed[VF_HISTORY];
     size_t            nfreed;
+    struct vf_shared *shared;           /* few, if any */
+    size_t            nshared, shared_room;
     uint64_t          last_hold;        /* number of the newest lock or mapping */
     struct vf_held    told;             /* what is out of every MDL's reach, and how it came so has been told */
     _Atomic bool      mdl_refused;      /* IoAllocateMdl has returned NULL, which is what MmAdvanceMdl is for */
@@ -132,6 +143,12 @@ void vf_record_freed(struct machine *machine, struct ke_site site, PMDL mdl, boo
 
 /* After vf_record of a new partial MDL: whose lock and whose mapping it lives on. */
 void vf_record_lineage(struct machine *machine, PMDL source, PMDL target);
+
+/* The MDL of memory that is mapped into a process and touches the range. False: there is none. */
+bool vf_find_shared(struct machine *machine, uintptr_t va, size_t bytes, PMDL *mdl);
+
+/* One of the partial MDLs that map, by themselves, pages that this MDL holds; the next call gives another. False: that was all. */
+bool vf_take_borrower(struct machine *machine, PMDL mdl, struct vf_mdl *borrower);
 
 /* Where its mapping lies now, and what it maps. */
 void vf_record_mapped_at(struct machine *machine, PMDL mdl, uintptr_t va);
@@ -216,6 +233,9 @@ void vf_check_access(uintptr_t va);
 /* Warn of a partial MDL whose pages are no longer locked through its source, or whose mapping has gone with the source's. */
 void vf_check_source(struct ke_site site, PMDL mdl);
 void vf_check_lent_mapping(struct ke_site site, PMDL mdl);
+
+/* Before an MDL's hold on its pages is off the record: whatever partial MDLs still map of them is out of reach from here on. */
+void vf_revoke_borrowed(PMDL mdl);
 
 /* ---- invariant.c: buffers that must not change while a request is under way; nothing without their flags ---- */
 

@@ -542,3 +542,50 @@ RULE_GOOD(RESERVATION_LEAK)
 
     MmFreeMappingAddress(addresses, TEST_TAG);
 }
+
+/* ---- memory that a process sees ---------------------------------------------------------------------------------- */
+
+RULE_BAD(UNLOCKED_WHILE_SHARED)
+{
+    UCHAR *va = user_buffer();
+    PMDL mdl = locked_mdl(va, LENGTH);
+    PVOID shared = MmMapLockedPagesSpecifyCache(mdl, UserMode, MmCached, NULL, FALSE, NORMAL_NX);
+
+    MmUnlockPages(mdl);
+    MmUnmapLockedPages(shared, mdl);
+    IoFreeMdl(mdl);
+    pinion_user_free(va);
+}
+
+RULE_GOOD(UNLOCKED_WHILE_SHARED)
+{
+    UCHAR *va = user_buffer();
+    PMDL mdl = locked_mdl(va, LENGTH);
+    PVOID shared = MmMapLockedPagesSpecifyCache(mdl, UserMode, MmCached, NULL, FALSE, NORMAL_NX);
+
+    MmUnmapLockedPages(shared, mdl);
+    free_all(mdl, va);
+}
+
+/* MmMapLockedPagesSpecifyCache-17 MmBuildMdlForNonPagedPool-19: pool is not freed while it is mapped. */
+RULE_BAD(FREED_WHILE_SHARED)
+{
+    UCHAR *pool = pool_pages(1);
+    PMDL mdl = nonpaged_mdl(pool, PAGE_SIZE);
+    PVOID shared = MmMapLockedPagesSpecifyCache(mdl, UserMode, MmCached, NULL, FALSE, NORMAL_NX);
+
+    ExFreePoolWithTag(pool, TEST_TAG);
+    MmUnmapLockedPages(shared, mdl);
+    IoFreeMdl(mdl);
+}
+
+RULE_GOOD(FREED_WHILE_SHARED)
+{
+    UCHAR *pool = pool_pages(1);
+    PMDL mdl = nonpaged_mdl(pool, PAGE_SIZE);
+    PVOID shared = MmMapLockedPagesSpecifyCache(mdl, UserMode, MmCached, NULL, FALSE, NORMAL_NX);
+
+    MmUnmapLockedPages(shared, mdl);
+    IoFreeMdl(mdl);
+    ExFreePoolWithTag(pool, TEST_TAG);
+}
