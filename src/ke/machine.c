@@ -188,6 +188,16 @@ void ke_boot_now(void)
         ke_usage("the machine cannot boot: %s; try a smaller ram= in PINION_OPTIONS", strerror(-error));
 }
 
+/* Reading the symbols takes much longer than any report: once for all that is left. */
+static void check_floors(void)
+{
+    host_symbols_begin();
+    for (size_t i = count_floors(); i-- > 0;)
+        if (ke_floors[i]->check != NULL)
+            ke_floors[i]->check(&ke_the_machine);
+    host_symbols_end();
+}
+
 unsigned pinion_shutdown(void)
 {
     unsigned findings = 0;
@@ -198,9 +208,7 @@ unsigned pinion_shutdown(void)
     at_work = true;
     if (get_state() == KE_MACHINE_RUNNING) {
         ke_drain_workers();
-        for (size_t i = count_floors(); i-- > 0;)
-            if (ke_floors[i]->check != NULL)
-                ke_floors[i]->check(&ke_the_machine);
+        check_floors();
         findings = (unsigned)atomic_load(&ke_the_machine.findings);
         set_state(KE_MACHINE_BOOTING);
         shut_down_floors(count_floors());

@@ -326,3 +326,15 @@ void vf_warn(enum vf_rule rule, struct vf_case of)
     host_symbols_end();
     ke_finding_end(&finding);
 }
+
+void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, unsigned count)
+{
+    struct ke_finding finding;
+
+    host_symbols_begin();
+    ke_finding_begin(&finding);
+    ke_warn(rules[rule].slug, "%s; and so it is with %u MDL%s more, which have these call stacks too", rules[rule].what, count, count == 1 ? "" : "s");
+    vf_mdl_print(example);
+    host_symbols_end();
+    ke_finding_end(&finding);
+}

@@ -201,6 +201,9 @@ struct vf_case {
 _Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64_t p2, uint64_t p3, uint64_t p4);
 void vf_warn(enum vf_rule rule, struct vf_case of);
 
+/* Of MDLs that could be told with the very call stacks of this one: that there are so many more. */
+void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, unsigned count);
+
 /* What happened to an MDL, each event with its stack; and to the MDL that its pages come from. */
 void vf_mdl_print(const struct vf_mdl *entry);
 
@@ -244,6 +247,10 @@ void vf_invariant_complete(struct ke_site site, PIRP irp);
 void vf_invariant_forget(const IRP *irp);
 int  vf_invariants_boot(struct vf_state *state);
 void vf_invariants_shutdown(struct vf_state *state);
+
+/* ---- leaks.c ---- */
+
+void vf_report_leaks(struct machine *machine);
 
 /* ---- hooks.c ---- */
 
