@@ -9,6 +9,7 @@
 
 #pragma once
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,12 +27,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 __attribute__((format(printf, 4, 5))) _Noreturn static inline void fuzz_fail(const char *file, int line, const char *condition,
                                                                              const char *format, ...)
 {
-    __builtin_va_list arguments;
+    va_list arguments;
 
     fprintf(stderr, "%s:%d: expected %s", file, line, condition);
-    __builtin_va_start(arguments, format);
+    va_start(arguments, format);
     vfprintf(stderr, format, arguments);
-    __builtin_va_end(arguments);
+    va_end(arguments);
     fputc('\n', stderr);
     abort();
 }

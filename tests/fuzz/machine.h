@@ -2,7 +2,7 @@
 /*
  * The machine that inputs run on. Its options are PINION_OPTIONS.
  *
- * To boot and shut down takes a hundred times as long as most inputs do, so a machine serves many of them. It must be idle after each, and
+ * To boot and shut down takes several times as long as most inputs do, so a machine serves many of them. It must be idle after each, and
  * at its end nothing may be left that only shutting down looks for. Any finding, at any time, is a failure: the calls are legal.
  */
 

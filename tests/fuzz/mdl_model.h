@@ -19,7 +19,7 @@
 
 enum { BUFFERS = 4, SLOTS = 6, PAGES = 5, BUFFER_BYTES = PAGES * PAGE_SIZE, MOST_STEPS = 200, TAG = 'zzuF' };
 
-enum origin { NOWHERE, PROCESS, PAGED_POOL, NONPAGED_POOL, HOST, ALLOCATED_PAGES, ORIGINS };
+enum origin { NOWHERE, PROCESS, PAGED_POOL, NONPAGED_POOL, HOST, ALLOCATED_PAGES };
 
 struct buffer {
     enum origin origin;                 /* NOWHERE: there is no such buffer */
