@@ -10,8 +10,8 @@
  *   session   a run in a process of its own, and what is known of it however that process ended
  *   verdict   what a session says of the driver
  *
- * Files, top to bottom: main.c and options.c (the command line), systematic.c (sessions that each make one call fail), session.c (one
- * session), run.c (set-up and tear-down), driver.c (the shared object), load.c (requests), check.c (what came back);
+ * Files, top to bottom: main.c and options.c (the command line), single.c (one session), systematic.c (sessions that each make one call
+ * fail), session.c, run.c (set-up and tear-down), record.c (what a run tells its session), driver.c (the shared object), load.c (requests), check.c (what came back);
  * verdict.c, report.c and progress.c (what the user sees), finding.c, sarif.c and junit.c (what other programs see). Beside the runs:
  * explain.c tells the verifier's rules; cc.c is the compiler's front; includes.c, functions.c, seh.c, rewriter.c and tokens.c make sources fit for it.
  */
@@ -246,7 +246,7 @@ struct result {
     bool             taken_down;        /* held is known */
 };
 
-/* Run, and keep session_send up to date. CLI_CLEAN: *result tells how it went; otherwise there was something to complain of. */
+/* Run, and keep record_send up to date. CLI_CLEAN: *result tells how it went; otherwise there was something to complain of. */
 int run_perform(const struct run_order *order, struct result *result);
 
 /* ---- session.c ---- */
@@ -267,20 +267,6 @@ struct session {
     json_t  *calls;                     /* an array, in the order in which they were met */
 };
 
-/* What a run sends to its session. */
-enum record {
-    RECORD_LOADING,                     /* the driver's code begins to run */
-    RECORD_RESULT,                      /* struct result, as far as it is known; the latest counts */
-    RECORD_FINDING,                     /* JSON */
-    RECORD_CALL,                        /* JSON: a call that was not known */
-    RECORD_MET,                         /* a call that fails now */
-    RECORD_CLOSED,                      /* int: the code of run_perform */
-};
-void session_send(enum record record, const void *data, size_t bytes);
-
-/* End the run from within, where it cannot be taken down, with that code. */
-_Noreturn void session_leave(int code);
-
 /* Run in a process of its own, or in this one if the options say so. False: complained. */
 bool session_run(const struct run_order *order, bool keep_printed, struct session *session);
 void session_free(struct session *session);
@@ -291,8 +277,41 @@ bool session_is_usage(const struct session *session, int *code);
 /* What it printed, if that was kept; to be freed. */
 char *session_printed(const struct session *session);
 
+/* ---- record.c ---- */
+
+/* What a run sends to its session. */
+enum record {
+    RECORD_LOADING,                     /* the driver's code begins to run */
+    RECORD_RESULT,                      /* struct result, as far as it is known; the latest counts */
+    RECORD_FINDING,                     /* JSON */
+    RECORD_CALL,                        /* JSON: a call that was not known */
+    RECORD_MET,                         /* a call that fails now */
+    RECORD_CLOSED,                      /* int: the code of run_perform */
+};
+void record_send(enum record record, const void *data, size_t bytes);
+
+/* End the run from within, where it cannot be taken down, with that code. */
+_Noreturn void record_leave(int code);
+
+/* Where records go from here on: through a pipe, or to a session of this process until that is NULL. */
+void record_to_parent(int pipe);
+void record_to_session(struct session *session);
+
+/* Send each finding, and the calls that the order asks for. */
+void record_begin(const struct run_order *order, struct result *result);
+
+/* Bytes that came in and are no whole record yet. False: there is no room for a chunk more. */
+struct inbox {
+    char  *bytes;
+    size_t n, room;
+};
+bool records_make_room(struct inbox *inbox);
+void records_take(struct session *session, struct inbox *inbox);
+
+/* ---- single.c ---- */
+
 /* `pinion run`. */
-int session_main(const struct cli_options *options);
+int run_main(const struct cli_options *options);
 
 /* ---- systematic.c ---- */
 

@@ -49,7 +49,7 @@ static int command_run(int argc, char **argv)
     struct cli_options options;
     int code;
 
-    return options_parse(argc, argv, &options, &code) ? session_main(&options) : code;
+    return options_parse(argc, argv, &options, &code) ? run_main(&options) : code;
 }
 
 static int run_command(const char *command, int argc, char **argv)

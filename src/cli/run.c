@@ -25,7 +25,7 @@ struct run {
 
 static void send_result(const struct run *run)
 {
-    session_send(RECORD_RESULT, run->result, sizeof(*run->result));
+    record_send(RECORD_RESULT, run->result, sizeof(*run->result));
 }
 
 /* ---- the requests ---- */
@@ -73,7 +73,7 @@ static _Noreturn void give_up(struct run *run)
     pinion_report_lost(run->load.device);
     run->result->injected = run->result->totals.injected_failures;
     send_result(run);
-    session_leave(CLI_CLEAN);
+    record_leave(CLI_CLEAN);
 }
 
 /* From before the driver's first routine to after its last request; what the system does to take the driver down cannot fail. */
@@ -204,7 +204,7 @@ static int with_loaded_module(struct run *run)
     int code = CLI_USAGE;
 
     send_result(run);                   /* loading may end the process */
-    session_send(RECORD_LOADING, NULL, 0);
+    record_send(RECORD_LOADING, NULL, 0);
     if (driver_open(&run->driver, run->options->driver_path)) {
         snprintf(run->result->driver_module, sizeof(run->result->driver_module), "%s", run->driver.path);
         code = with_process(run);
