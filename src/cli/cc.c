@@ -9,7 +9,7 @@
  *     source      a .c file among them, or, behind -x c, any file and standard input
  *     object      what that gives, in the place of the source when there is something to link
  *
- * A source in which nothing is to be rewritten is compiled as it stands.
+ * A source in which nothing is to be rewritten is compiled as it stands. With -E, -M and -MM the first two steps are all.
  */
 
 #include "cli/cli.h"
@@ -53,8 +53,8 @@ struct cc {
     unsigned        nsources;
     bool            has_inputs; /* other than sources */
     bool            sanitized;
-    bool            preprocesses;
-    bool            whole;      /* nothing is to be rewritten: only preprocessing is asked for, or another language */
+    const char     *preprocesses;       /* -E, -M or -MM: no further; NULL: no such word */
+    bool            whole;      /* another language: nothing is to be rewritten */
     bool            named_c;    /* while words are read: the files from here on are C, whatever they are called */
     bool            for_others; /* a shared object: it finds the routines in who loads it */
     char            work[PATH_BYTES], forwarders[PATH_BYTES + 32];
@@ -150,7 +150,7 @@ static enum word_kind read_flag(struct cc *cc, const char *word)
         return WORD_STEP;
     }
     if (strcmp(word, "-E") == 0 || strcmp(word, "-M") == 0 || strcmp(word, "-MM") == 0)
-        cc->whole = cc->preprocesses = true;
+        cc->preprocesses = cc->preprocesses == NULL || word[1] == 'M' ? word : cc->preprocesses;
     cc->sanitized |= begins(word, "-fsanitize=");
     if (strcmp(word, "-shared") == 0 || strcmp(word, "-r") == 0) {
         cc->for_others = true;
@@ -317,20 +317,25 @@ static void name_object_to_link(struct source *source, const struct cc *cc, size
         snprintf(source->object, sizeof(source->object), "%s-%s-%u.o", output, source->stem, namesakes);
 }
 
+static bool links(const struct cc *cc)
+{
+    return cc->step == NULL && cc->preprocesses == NULL;
+}
+
 static void name_files(struct source *source, const struct cc *cc, size_t number)
 {
     const char *name = name_of(source->path);
 
     snprintf(source->stem, sizeof(source->stem), "%.*s", (int)stem_length(name), name);
     snprintf(source->preprocessed, sizeof(source->preprocessed), "%s/%zu.i", cc->work, number);
-    if (is_preprocessed(source->path))
+    if (is_preprocessed(source->path) && cc->preprocesses == NULL)
         snprintf(source->preprocessed, sizeof(source->preprocessed), "%s", source->path);
     snprintf(source->rewritten, sizeof(source->rewritten), "%s/%zu-rewritten.i", cc->work, number);
-    if (cc->step == NULL)
+    if (links(cc))
         name_object_to_link(source, cc, number);
     else
-        snprintf(source->object, sizeof(source->object), "%s.%s", source->stem, cc->step[1] == 'S' ? "s" : "o");
-    source->output = cc->step != NULL && cc->output != NULL ? cc->output : source->object;
+        snprintf(source->object, sizeof(source->object), "%s.%s", source->stem, cc->step != NULL && cc->step[1] == 'S' ? "s" : "o");
+    source->output = !links(cc) && cc->output != NULL ? cc->output : source->object;
     name_dependencies(source, cc);
 }
 
@@ -365,21 +370,51 @@ static int preprocess(const struct cc *cc, const struct source *source)
 }
 
 /* What lies in our own directory is gone when the compiler has ended; what a forwarder leads to is among the dependencies by itself. */
-static void forget_own_files(const struct cc *cc, const struct source *source)
+static void print_dependencies(const struct cc *cc, const char *text, FILE *out)
 {
-    char *text = cc->dependencies && (cc->forwards || source->typed) ? host_file_text(source->dependencies) : NULL;
-    FILE *out = text == NULL ? NULL : fopen(source->dependencies, "w");
-
-    for (const char *at = text; out != NULL && *at != '\0';) {
+    for (const char *at = text; *at != '\0';) {
         const size_t blanks = strspn(at, " \\\n"), length = strcspn(at + blanks, " \n");
 
         if (!begins(at + blanks, cc->work))
             fprintf(out, "%.*s", (int)(blanks + length), at);
         at += blanks + length;
     }
-    if (out != NULL)
+}
+
+static void forget_own_files(const struct cc *cc, const struct source *source)
+{
+    const bool written = cc->dependencies || cc->dependency_file != NULL;
+    char *text = written && (cc->forwards || source->typed) ? host_file_text(source->dependencies) : NULL;
+    FILE *out = text == NULL ? NULL : fopen(source->dependencies, "w");
+
+    if (out != NULL) {
+        print_dependencies(cc, text, out);
         fclose(out);
+    }
     free(text);
+}
+
+/* How much of a path is our own directory. */
+static size_t own_length(const struct cc *cc, const char *path)
+{
+    const char *own = begins(path, cc->forwarders) ? cc->forwarders : cc->work;
+
+    return begins(path, own) && path[strlen(own)] == '/' ? strlen(own) + 1 : 0;
+}
+
+/* The compiler marks where it enters a file, # 1 "/our/own/INC\\public.H" 1, and where it comes back: by the name as it was written. */
+static void print_preprocessed(const struct cc *cc, const char *text, FILE *out)
+{
+    for (const char *line = text; *line != '\0'; line += *line == '\n') {
+        const size_t quote = strcspn(line, "\"\n");
+        const bool marks = begins(line, "# ") && line[quote] == '"';
+        const size_t head = marks ? quote + 1 : 0;
+        const char *rest = line + head + (marks ? own_length(cc, line + head) : 0);
+
+        fwrite(line, 1, head, out);
+        line = rest + strcspn(rest, "\n");
+        fwrite(rest, 1, (size_t)(line - rest) + (*line == '\n'), out);
+    }
 }
 
 /*
@@ -484,16 +519,22 @@ static bool keep_typed(const struct cc *cc, struct source *source)
     return fclose(out) == 0 && !ferror(stdin);
 }
 
+static int begin_source(const struct cc *cc, struct source *source, size_t which)
+{
+    if (strcmp(source->path, "-") == 0 && !keep_typed(cc, source))
+        return cli_complain(CLI_USAGE, "cannot keep what stands on standard input in '%s': %s", source->kept, strerror(errno));
+    name_files(source, cc, which);
+    return 0;
+}
+
 static int make_object(struct cc *cc, size_t which, char **object)
 {
     struct source source = {.path = cc->words[which]};
     enum rewritten outcome;
-    int code;
+    int code = begin_source(cc, &source, which);
 
-    if (strcmp(source.path, "-") == 0 && !keep_typed(cc, &source))
-        return cli_complain(CLI_USAGE, "cannot keep what stands on standard input in '%s': %s", source.kept, strerror(errno));
-    name_files(&source, cc, which);
-    code = is_preprocessed(source.path) ? 0 : preprocess_as_windows(cc, &source);
+    if (code == 0 && !is_preprocessed(source.path))
+        code = preprocess_as_windows(cc, &source);
     if (code != 0)
         return code;
     outcome = rewrite(&source);
@@ -503,6 +544,36 @@ static int make_object(struct cc *cc, size_t which, char **object)
     forget_own_files(cc, &source);
     *object = code == 0 ? strdup(source.output) : NULL;
     return code == 0 && *object == NULL ? no_memory() : code;
+}
+
+/* What -E, -M or -MM gives, to where the caller wants it. */
+static int hand_out(const struct cc *cc, const struct source *source)
+{
+    char *text = host_file_text(source->preprocessed);
+    FILE *out = cc->output == NULL ? stdout : fopen(cc->output, "w");
+    bool good = text != NULL && out != NULL;
+
+    if (good && cc->preprocesses[1] == 'M')
+        print_dependencies(cc, text, out);
+    else if (good)
+        print_preprocessed(cc, text, out);
+    if (out != NULL)
+        good = (out == stdout ? fflush(out) : fclose(out)) == 0 && good;
+    free(text);
+    return good ? 0 : cli_complain(CLI_USAGE, "cannot write '%s': %s", cc->output == NULL ? "standard output" : cc->output, strerror(errno));
+}
+
+static int show_preprocessed(struct cc *cc, size_t which)
+{
+    struct source source = {.path = cc->words[which]};
+    int code = begin_source(cc, &source, which);
+
+    if (code == 0)
+        code = preprocess_as_windows(cc, &source);
+    if (code != 0)
+        return code;
+    forget_own_files(cc, &source);
+    return cc->preprocesses[1] == 'M' && cc->dependency_file != NULL ? 0 : hand_out(cc, &source);
 }
 
 /* ---- all of it ---- */
@@ -515,7 +586,7 @@ static int pass_on(const struct cc *cc, unsigned kinds)
     if (!begin(&command, cc))
         return no_memory();
     add_words_of(&command, cc, kinds);
-    if (cc->preprocesses)
+    if (cc->preprocesses != NULL)
         add_pair(&command, "-include", cc->seh);
     add_own(&command);
     add_search(&command, cc);
@@ -551,19 +622,26 @@ static int ask_compiler(const struct cc *cc)
     return finish(&command);
 }
 
-static int make_objects(struct cc *cc)
+static int work_on(struct cc *cc, size_t which)
+{
+    char *object;
+    int code;
+
+    if (cc->preprocesses != NULL)
+        return show_preprocessed(cc, which);
+    code = make_object(cc, which, &object);
+    if (code == 0)
+        cc->words[which] = object;
+    return code;
+}
+
+static int work_on_each(struct cc *cc)
 {
     int code = 0;
 
-    for (size_t i = 0; i < cc->nwords && code == 0; i++) {
-        char *object;
-
-        if (cc->kinds[i] != WORD_SOURCE)
-            continue;
-        code = make_object(cc, i, &object);
-        if (code == 0)
-            cc->words[i] = object;
-    }
+    for (size_t i = 0; i < cc->nwords && code == 0; i++)
+        if (cc->kinds[i] == WORD_SOURCE)
+            code = work_on(cc, i);
     return code;
 }
 
@@ -593,8 +671,8 @@ static int work_on_sources(struct cc *cc)
                             strerror(-error));
     }
     snprintf(cc->forwarders, sizeof(cc->forwarders), "%s/1/2/3/4/5/6/7/8", cc->work);
-    code = make_objects(cc);
-    if (code == 0 && cc->step == NULL)
+    code = work_on_each(cc);
+    if (code == 0 && links(cc))
         code = link_objects(cc);
     else if (code == 0 && cc->has_inputs)
         code = pass_on(cc, ~(1u << WORD_SOURCE | 1u << WORD_LANGUAGE));
@@ -641,18 +719,21 @@ void cc_help(void)
          "\n"
          "It adds the headers and the flags that pkg-config --cflags pinion tells, and turns what only Microsoft's compiler knows\n"
          "into what gcc and clang understand: __try, __except, __finally and __leave, literals like 10ui64, #include lines in\n"
-         "another case or with backslashes. A function with __try is neither optimised nor inline. Sources in other languages\n"
-         "are compiled as they are. PINION_CC names the compiler; without it that is cc.");
+         "another case or with backslashes. A function with __try is neither optimised nor inline. What -E gives has __try and\n"
+         "literals as they were written, for pinion cc to compile. Sources in other languages are compiled as they are.\n"
+         "PINION_CC names the compiler; without it that is cc.");
 }
 
 /* What the words ask for. */
 static int carry_out(struct cc *cc)
 {
-    if (cc->step != NULL && cc->output != NULL && cc->nsources > 1)
-        return cli_complain(CLI_USAGE, "-o names one file, and with %s there would be %u: leave it out", cc->step, cc->nsources);
+    const char *step = cc->preprocesses != NULL ? cc->preprocesses : cc->step;
+
+    if (step != NULL && cc->output != NULL && cc->nsources > 1)
+        return cli_complain(CLI_USAGE, "-o names one file, and with %s there would be %u: leave it out", step, cc->nsources);
     if (cc->nsources == 0 && !cc->has_inputs)
         return ask_compiler(cc);
-    if (cc->whole || (cc->step != NULL && cc->nsources == 0))
+    if (cc->whole || (step != NULL && cc->nsources == 0))
         return pass_on(cc, ~0u);
     return work_on_sources(cc);
 }
