@@ -27,9 +27,9 @@ static json_t *json_of_place(const struct pinion_place *place)
     return object;
 }
 
-/* Of all frames of a finding the one to show first: the innermost of the driver, else the innermost that has a line. */
+/* Of all frames of a finding the one to show first: the innermost of the driver. A line of the library is nobody's who reads it. */
 struct best {
-    bool set, in_driver;
+    bool set;
     struct pinion_place place;
 };
 
@@ -48,11 +48,8 @@ static bool is_in(const char *module, const char *driver_module)
 
 static void consider(struct best *best, const struct pinion_place *place, const char *driver_module)
 {
-    const bool in_driver = is_in(place->module, driver_module);
-
-    if (best->in_driver || (best->set && !in_driver) || (!in_driver && place->line == 0))
-        return;
-    *best = (struct best){.set = true, .in_driver = in_driver, .place = *place};
+    if (!best->set && is_in(place->module, driver_module))
+        *best = (struct best){.set = true, .place = *place};
 }
 
 static json_t *json_of_stack(const struct pinion_stack *stack, const char *driver_module, struct best *best)
@@ -109,7 +106,7 @@ json_t *json_of_call(const struct pinion_call *call)
 
     if (call->stack.nframes > 0)
         pinion_place_of(call->stack.frames[0], &best.place);
-    best.set = best.in_driver = true;
+    best.set = true;
     stack = json_of_stack(&call->stack, "", &best);
     json_object_set_new(object, "id", json_sprintf("%016llx", (unsigned long long)call->id));
     add_text(object, "routine", call->routine);

@@ -208,6 +208,13 @@ struct host_registers {
 /* Those of the fault that this thread is handling; of its latest one, where none is being handled. */
 const struct host_registers *host_fault_registers(void);
 
+/*
+ * How many frames in front are the library's, and the C library's that it called; 0 where there are no others, and where the library is
+ * linked into the program.
+ */
+size_t host_stack_own_frames(const uintptr_t *pcs, size_t n);
+void   host_stack_boot(void);           /* before it is asked */
+
 /* What is known of a return address. NULL and 0: nothing. The texts last until the host_symbols_end of whoever asks. */
 struct host_place {
     const char *function, *file;

@@ -14,6 +14,7 @@
 #include "host/dwarf_impl.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -221,6 +222,65 @@ bool host_frame_is_left(const struct host_frame *frame, uintptr_t sp)
     if (frame->link == 0 || frame->link < sp)
         return frame->link != 0;
     return frame->returns_to != 0 && *(const volatile uintptr_t *)frame->link != frame->returns_to;
+}
+
+/* ---- whose a frame is ---- */
+
+struct code {
+    uintptr_t low, high;                /* none: both 0 */
+};
+
+/* Known from boot on, so that a printer under a debugger need not ask the loader. */
+static struct {
+    struct code own;                    /* the library, where it is a module of its own */
+    struct code c_library;
+} modules;
+
+static bool is_in_code(const struct code *code, uintptr_t pc)
+{
+    return pc >= code->low && pc < code->high;
+}
+
+static struct code code_of(const struct dl_phdr_info *module)
+{
+    struct code code = {UINTPTR_MAX, 0};
+
+    for (size_t i = 0; i < module->dlpi_phnum; i++) {
+        const uintptr_t low = module->dlpi_addr + module->dlpi_phdr[i].p_vaddr, high = low + module->dlpi_phdr[i].p_memsz;
+
+        if (module->dlpi_phdr[i].p_type != PT_LOAD)
+            continue;
+        code.low = low < code.low ? low : code.low;
+        code.high = high > code.high ? high : code.high;
+    }
+    return code;
+}
+
+static int take_module(struct dl_phdr_info *module, size_t bytes, void *context)
+{
+    const struct code code = code_of(module);
+    const bool is_program = module->dlpi_name[0] == '\0';
+
+    (void)bytes;
+    (void)context;
+    if (!is_program && is_in_code(&code, (uintptr_t)&take_module))
+        modules.own = code;
+    if (!is_program && is_in_code(&code, (uintptr_t)&dladdr))
+        modules.c_library = code;
+    return 0;
+}
+
+void host_stack_boot(void)
+{
+    dl_iterate_phdr(take_module, NULL);
+}
+
+size_t host_stack_own_frames(const uintptr_t *pcs, size_t n)
+{
+    for (size_t i = 1; i < n && is_in_code(&modules.own, pcs[0]); i++)
+        if (!is_in_code(&modules.own, pcs[i]) && !is_in_code(&modules.c_library, pcs[i]))
+            return i;
+    return 0;
 }
 
 /* ---- names ---- */

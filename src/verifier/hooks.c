@@ -698,7 +698,7 @@ static void access_met_nothing(const struct ke_access *access)
     PMDL mdl;
 
     if (mdl_special_meets(the(), access->va, &mdl, &is_freed))
-        stop_for_access(is_freed ? freed : beyond, (struct vf_case){.mdl = mdl}, access);
+        stop_for_access(is_freed ? freed : beyond, (struct vf_case){.mdl = mdl, .event = is_freed ? VF_EVENT_FREED : VF_EVENT_ALLOCATED}, access);
 }
 
 /* ---- IRPs ---- */

@@ -14,6 +14,7 @@ enum { MOST_TOLD_ALIKE = 4 };
 /* Leaks that would be told alike. */
 struct kind {
     enum vf_rule         rule;
+    enum vf_event        event;         /* what has no counterpart */
     const struct vf_mdl *example;
     unsigned             count;
 };
@@ -38,7 +39,7 @@ static struct kind *find_kind(enum vf_rule rule, const struct vf_mdl *entry)
 }
 
 /* NULL where there is no memory: each leak is told then. */
-static struct kind *add_kind(enum vf_rule rule, const struct vf_mdl *entry)
+static struct kind *add_kind(enum vf_rule rule, enum vf_event event, const struct vf_mdl *entry)
 {
     if (left.n == left.room) {
         const size_t room = left.room == 0 ? 64 : left.room * 2;
@@ -49,39 +50,39 @@ static struct kind *add_kind(enum vf_rule rule, const struct vf_mdl *entry)
         left.kinds = kinds;
         left.room = room;
     }
-    left.kinds[left.n] = (struct kind){.rule = rule, .example = entry};
+    left.kinds[left.n] = (struct kind){.rule = rule, .event = event, .example = entry};
     return &left.kinds[left.n++];
 }
 
-static void tell(enum vf_rule rule, const struct vf_mdl *entry)
+static void tell(enum vf_rule rule, enum vf_event event, const struct vf_mdl *entry)
 {
     struct kind *kind = find_kind(rule, entry);
 
     if (kind == NULL)
-        kind = add_kind(rule, entry);
+        kind = add_kind(rule, event, entry);
     if (kind == NULL || kind->count++ < MOST_TOLD_ALIKE)
-        vf_warn(rule, (struct vf_case){.mdl = entry->mdl});
+        vf_warn(rule, (struct vf_case){.mdl = entry->mdl, .event = event});
 }
 
 static void report_left(const struct vf_mdl *entry)
 {
     if ((entry->state & VF_MAPPED) || entry->user_mappings != 0)
-        tell(VF_MAPPING_LEAK, entry);
+        tell(VF_MAPPING_LEAK, VF_EVENT_MAPPED, entry);
     if (entry->state & VF_LOCKED)
-        tell(VF_LOCK_LEAK, entry);
+        tell(VF_LOCK_LEAK, VF_EVENT_LOCKED, entry);
     if (entry->state & VF_ALLOCATED)
-        tell(entry->head_freed != NULL ? VF_CHAIN_LEAK : VF_MDL_LEAK, entry);
+        tell(entry->head_freed != NULL ? VF_CHAIN_LEAK : VF_MDL_LEAK, VF_EVENT_ALLOCATED, entry);
     if (entry->state & VF_PAGES)
-        tell(VF_PAGES_LEAK, entry);
+        tell(VF_PAGES_LEAK, VF_EVENT_ALLOCATED, entry);
     else if (entry->state & VF_POOL_MDL)
-        tell(VF_PAGES_MDL_LEAK, entry);
+        tell(VF_PAGES_MDL_LEAK, VF_EVENT_ALLOCATED, entry);
 }
 
 static void report_rest(void)
 {
-    for (size_t i = 0; i < left.n; i++)
-        if (left.kinds[i].count > MOST_TOLD_ALIKE)
-            vf_warn_of_more(left.kinds[i].rule, left.kinds[i].example, left.kinds[i].count - MOST_TOLD_ALIKE);
+    for (const struct kind *kind = left.kinds; kind < left.kinds + left.n; kind++)
+        if (kind->count > MOST_TOLD_ALIKE)
+            vf_warn_of_more(kind->rule, kind->example, kind->event, kind->count - MOST_TOLD_ALIKE);
     free(left.kinds);
     left.kinds = NULL;
     left.n = left.room = 0;

@@ -28,8 +28,8 @@ void vf_require_alive(struct ke_site site, PMDL mdl)
     if (!mdl_block_is_ours(the(), mdl) || mdl_block_is_live(the(), mdl))
         return;
     vf_lookup_freed(the(), mdl, &freed);
-    vf_stop(freed.of_system ? VF_USED_AFTER_COMPLETION : VF_USED_AFTER_FREE, (struct vf_case){.site = site, .mdl = mdl}, (uintptr_t)mdl, 0,
-            site.ip, 0);
+    vf_stop(freed.of_system ? VF_USED_AFTER_COMPLETION : VF_USED_AFTER_FREE, (struct vf_case){.site = site, .mdl = mdl, .event = VF_EVENT_FREED},
+            (uintptr_t)mdl, 0, site.ip, 0);
 }
 
 void vf_check_source(struct ke_site site, PMDL mdl)

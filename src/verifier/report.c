@@ -19,13 +19,17 @@ static _Thread_local struct {
     struct vf_case of;
 } stop;
 
+/* What the library did inside is not told: the story begins where it was called. */
 static void print_stack(const char *title, const struct vf_stack *stack)
 {
+    size_t own;
+
     if (stack == NULL)
         return;
+    own = host_stack_own_frames(stack->pcs, stack->n);
     ke_print("    %s\n", title);
-    vf_stack_print(stack);
-    ke_finding_stack(title, stack->pcs, stack->n);
+    vf_stack_print(stack, own);
+    ke_finding_stack(title, stack->pcs + own, stack->n - own);
 }
 
 void vf_story_print(const char *title, const struct vf_stack *stack)
@@ -33,7 +37,8 @@ void vf_story_print(const char *title, const struct vf_stack *stack)
     print_stack(title, stack);
 }
 
-static void print_events(const struct vf_mdl *entry)
+/* `first`: the one that matters most; what shows but one place takes it from there. */
+static void print_events(const struct vf_mdl *entry, enum vf_event first)
 {
     static const char *const titles[VF_EVENTS] = {
         [VF_EVENT_ALLOCATED] = "allocated at", [VF_EVENT_LOCKED] = "locked at", [VF_EVENT_BUILT] = "built for nonpaged memory at",
@@ -41,8 +46,10 @@ static void print_events(const struct vf_mdl *entry)
         [VF_EVENT_FREED] = "freed at",
     };
 
-    for (int event = 0; event < VF_EVENTS; event++)
-        print_stack(titles[event], entry->where[event]);
+    print_stack(titles[first], entry->where[first]);
+    for (enum vf_event event = 0; event < VF_EVENTS; event++)
+        if (event != first)
+            print_stack(titles[event], entry->where[event]);
 }
 
 /* The source of a partial MDL, alive or freed, if the partial lives on its lock. */
@@ -54,17 +61,22 @@ static void print_source(PMDL source)
         return;
     vf_ask(&ke_the_machine, source, &entry);
     ke_print("Its source, MDL %p:\n", (void *)source);
-    print_events(&entry);
+    print_events(&entry, VF_EVENT_ALLOCATED);
 }
 
-void vf_mdl_print(const struct vf_mdl *entry)
+static void print_story(const struct vf_mdl *entry, enum vf_event first)
 {
-    print_events(entry);
+    print_events(entry, first);
     print_stack("the MDL in front of it in its chain was freed at", entry->head_freed);
     print_source(entry->source.mdl);
 }
 
-static void print_mdl(PMDL mdl)
+void vf_mdl_print(const struct vf_mdl *entry)
+{
+    print_story(entry, VF_EVENT_ALLOCATED);
+}
+
+static void print_mdl(PMDL mdl, enum vf_event first)
 {
     struct vf_mdl entry;
     const enum vf_answer answer = vf_ask(&ke_the_machine, mdl, &entry);
@@ -74,7 +86,7 @@ static void print_mdl(PMDL mdl)
         return;
     }
     ke_print("MDL %p:\n", (void *)mdl);
-    vf_mdl_print(&entry);
+    print_story(&entry, first);
 }
 
 /* Named as if it were a return address, from the byte before. */
@@ -264,7 +276,7 @@ static void report_rule(ULONG code, const uint64_t parameters[4])
         for (size_t i = 0; i <= stop.of.more_blocks; i++)
             vf_block_print(&stop.of.block[i]);
     if (stop.of.mdl != NULL)
-        print_mdl(stop.of.mdl);
+        print_mdl(stop.of.mdl, stop.of.event);
     print_advice(rule);
 }
 
@@ -292,15 +304,16 @@ _Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64
 static void warn_at(enum vf_rule rule, struct ke_site site)
 {
     const struct vf_stack *stack = site.ip == 0 ? NULL : vf_stack_at(&ke_the_machine, site);
+    const size_t own = stack == NULL ? 0 : host_stack_own_frames(stack->pcs, stack->n);
     char where[256];
 
     if (stack == NULL) {
         ke_warn(rules[rule].slug, "%s; %s", rules[rule].what, rules[rule].advice);
         return;
     }
-    host_symbol(site.ip, where, sizeof(where));
+    host_symbol(stack->pcs[own], where, sizeof(where));
     ke_warn(rules[rule].slug, "%s, at %s; %s", rules[rule].what, where, rules[rule].advice);
-    ke_finding_stack("done at", stack->pcs, stack->n);
+    ke_finding_stack("done at", stack->pcs + own, stack->n - own);
 }
 
 /* The system unlocks the pages of a request: who completes that is further out in the stack. */
@@ -322,19 +335,19 @@ void vf_warn(enum vf_rule rule, struct vf_case of)
     if (of.held_ms != 0)
         print_held(of.held_ms);
     if (of.mdl != NULL)
-        print_mdl(of.mdl);
+        print_mdl(of.mdl, of.event);
     host_symbols_end();
     ke_finding_end(&finding);
 }
 
-void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, unsigned count)
+void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, enum vf_event event, unsigned count)
 {
     struct ke_finding finding;
 
     host_symbols_begin();
     ke_finding_begin(&finding);
     ke_warn(rules[rule].slug, "%s; and so it is with %u MDL%s more, which have these call stacks too", rules[rule].what, count, count == 1 ? "" : "s");
-    vf_mdl_print(example);
+    print_story(example, event);
     host_symbols_end();
     ke_finding_end(&finding);
 }

@@ -78,17 +78,18 @@ const struct vf_stack *vf_stack_at(struct machine *machine, struct ke_site site)
 
 int vf_stacks_boot(struct vf_state *state)
 {
+    host_stack_boot();
     state->stack_buckets = calloc(STACK_BUCKETS, sizeof(state->stack_buckets[0]));
     return state->stack_buckets == NULL ? -ENOMEM : 0;
 }
 
-void vf_stack_print(const struct vf_stack *stack)
+void vf_stack_print(const struct vf_stack *stack, size_t first)
 {
     char name[256];
 
-    for (uint32_t i = 0; i < stack->n; i++) {
+    for (size_t i = first; i < stack->n; i++) {
         ke_print_name(stack->pcs[i], name, sizeof(name));
-        ke_print("        #%u %s\n", i, name);
+        ke_print("        #%zu %s\n", i - first, name);
     }
 }
 

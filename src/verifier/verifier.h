@@ -35,7 +35,7 @@ const struct vf_stack *vf_stack_at(struct machine *machine, struct ke_site site)
 
 struct vf_state;
 int  vf_stacks_boot(struct vf_state *state);
-void vf_stack_print(const struct vf_stack *stack);
+void vf_stack_print(const struct vf_stack *stack, size_t first);        /* from this frame on */
 void vf_stacks_free(struct vf_state *state);
 
 /* ---- record.c ---- */
@@ -189,6 +189,7 @@ void vf_record_shutdown(struct vf_state *state);
 struct vf_case {
     struct ke_site site;                /* ip 0: the calling thread's own stack, which may go back to a fault */
     PMDL           mdl;                 /* whose story is told; NULL for none */
+    enum vf_event  event;               /* of that story, what it is about most of all: told first */
     const struct vf_stack *made;        /* where what it is about was made; NULL: unknown */
     const struct ke_pool_block *block;  /* a block of pool that it is about; NULL for none */
     size_t         more_blocks;         /* that follow it in an array */
@@ -202,7 +203,7 @@ _Noreturn void vf_stop(enum vf_rule rule, struct vf_case of, uint64_t p1, uint64
 void vf_warn(enum vf_rule rule, struct vf_case of);
 
 /* Of MDLs that could be told with the very call stacks of this one: that there are so many more. */
-void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, unsigned count);
+void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, enum vf_event event, unsigned count);
 
 /* What happened to an MDL, each event with its stack; and to the MDL that its pages come from. */
 void vf_mdl_print(const struct vf_mdl *entry);

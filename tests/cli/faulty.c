@@ -19,6 +19,8 @@
 #define FAULT_PRINTS   9            /* prints on stdout, and is otherwise well */
 #define FAULT_FILLS    10           /* has the C library fill more than its block of pool */
 #define FAULT_LOSES    11           /* without memory, returns an error and does not complete the read */
+#define FAULT_SWAPS    12           /* sends its own MDL down in a read, and does not put the system's back */
+#define FAULT_FREES    13           /* so, and frees its own */
 
 static PDEVICE_OBJECT LowerOf(PDEVICE_OBJECT DeviceObject)
 {
@@ -52,6 +54,8 @@ static NTSTATUS ReadDone(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
         Spoil(Irp->MdlAddress, 0);
     if (NT_SUCCESS(Irp->IoStatus.Status) && FAULT == FAULT_OVERRUNS)
         Spoil(Irp->MdlAddress, 1);
+    if (FAULT == FAULT_FREES)
+        IoFreeMdl(Irp->MdlAddress);
     return STATUS_CONTINUE_COMPLETION;
 }
 
@@ -72,6 +76,17 @@ static VOID FillTooMuch(VOID)
         return;
     RtlZeroMemory(block, bytes);
     ExFreePoolWithTag(block, 'lliF');
+}
+
+static VOID SwapMdl(PIRP Irp)
+{
+    PMDL mdl = Irp->MdlAddress;
+    PMDL part = IoAllocateMdl(MmGetMdlVirtualAddress(mdl), MmGetMdlByteCount(mdl), FALSE, FALSE, NULL);
+
+    if (part == NULL)
+        return;
+    IoBuildPartialMdl(mdl, part, MmGetMdlVirtualAddress(mdl), MmGetMdlByteCount(mdl));
+    Irp->MdlAddress = part;
 }
 
 static BOOLEAN HasMemory(VOID)
@@ -97,6 +112,8 @@ static NTSTATUS Read(PDEVICE_OBJECT DeviceObject, PIRP Irp)
         FillTooMuch();
     if (FAULT == FAULT_LEAKS)
         IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
+    if (FAULT == FAULT_SWAPS || FAULT == FAULT_FREES)
+        SwapMdl(Irp);
     if (FAULT == FAULT_LOSES && !HasMemory())
         return STATUS_INSUFFICIENT_RESOURCES;
     if (FAULT == FAULT_FORGETS) {
