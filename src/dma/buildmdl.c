@@ -21,8 +21,10 @@ static PMDL new_mdl(struct machine *machine, uint32_t off, uint64_t bytes)
 {
     PMDL mdl = mdl_new(machine, off, bytes);
 
-    if (mdl != NULL)
-        mdl_set_flags(mdl, 0, MDL_PAGES_LOCKED);
+    if (mdl == NULL)
+        return NULL;
+    mdl_set_flags(mdl, 0, MDL_PAGES_LOCKED);
+    KE_HOOK(machine, mdl_lent_record, mdl);
     return mdl;
 }
 

@@ -87,6 +87,7 @@ struct ke_hooks {
     void (*mdl_allocate_refused)(void);         /* the routine returns NULL */
     void (*mdl_free_check)(struct ke_site site, PMDL mdl);
     void (*mdl_free_record)(struct ke_site site, PMDL mdl);
+    void (*mdl_lent_record)(struct ke_site site, PMDL mdl);         /* a driver may use it; only the floor that made it frees it */
     void (*mdl_destroy_record)(struct ke_site site, PMDL mdl);          /* freed by a floor that made it, not by IoFreeMdl */
     void (*mdl_partial_check)(struct ke_site site, PMDL source, PMDL target, PVOID va, ULONG length);
     void (*mdl_partial_record)(struct ke_site site, PMDL source, PMDL target);

@@ -98,6 +98,11 @@ static void allocate_record(struct ke_site site, PMDL mdl, PMDL replaced)
     vf_record(the(), site, mdl, VF_ALLOCATED, 0, VF_EVENT_ALLOCATED);
 }
 
+static void lent_record(struct ke_site site, PMDL mdl)
+{
+    vf_record(the(), site, mdl, VF_LENT, 0, VF_EVENT_ALLOCATED);
+}
+
 static void allocate_refused(void)
 {
     the()->verifier->mdl_refused = true;
@@ -122,6 +127,8 @@ static void free_check(struct ke_site site, PMDL mdl)
     if (is_above(DISPATCH_LEVEL))
         vf_stop(VF_POOL_FREE_NONPAGED_IRQL, about(site, mdl), ke_self()->irql, NonPagedPoolNx, address(mdl), 0);
     vf_require_alive(site, mdl);
+    if (entry.state & VF_LENT)
+        vf_stop(VF_LIST_MDL_FREED, about(site, mdl), address(mdl), 0, 0, 0);
     if (entry.state & (VF_PAGES | VF_POOL_MDL))
         vf_stop(VF_PAGES_FREED_BY_IO_FREE_MDL, about(site, mdl), address(mdl), 0, 0, 0);
     if (((entry.state & VF_MAPPED) && !is_partial(mdl)) || entry.user_mappings != 0)
@@ -817,6 +824,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_allocate_refused = allocate_refused,
         .mdl_free_check = free_check,
         .mdl_free_record = free_record,
+        .mdl_lent_record = lent_record,
         .mdl_destroy_record = destroy_record,
         .mdl_partial_check = partial_check,
         .mdl_partial_record = partial_record,

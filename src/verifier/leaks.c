@@ -64,8 +64,11 @@ static void tell(enum vf_rule rule, enum vf_event event, const struct vf_mdl *en
         vf_warn(rule, (struct vf_case){.mdl = entry->mdl, .event = event});
 }
 
+/* What is lent goes with what it was lent for, whose leak is told elsewhere. */
 static void report_left(const struct vf_mdl *entry)
 {
+    if (entry->state & VF_LENT)
+        return;
     if ((entry->state & VF_MAPPED) || entry->user_mappings != 0)
         tell(VF_MAPPING_LEAK, VF_EVENT_MAPPED, entry);
     if (entry->state & VF_LOCKED)

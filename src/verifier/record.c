@@ -590,7 +590,7 @@ uint64_t vf_count_of_driver(struct machine *machine, const void *driver, PMDL *e
     host_mutex_lock(&state->lock);
     for (size_t i = 0; i < state->nbuckets; i++) {
         for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL; entry = entry->next) {
-            if (entry->driver != driver || !(entry->state & VF_ALLOCATED))
+            if (entry->driver != driver || (entry->state & (VF_ALLOCATED | VF_LENT)) != VF_ALLOCATED)
                 continue;
             *example = entry->mdl;
             count++;

@@ -48,6 +48,7 @@ enum vf_mdl_state {
     VF_MAPPED    = 0x10,                /* has a system mapping of its own */
     VF_PAGES     = 0x20,                /* brought its own pages: MmFreePagesFromMdl */
     VF_POOL_MDL  = 0x40,                /* stands in pool: ExFreePool */
+    VF_LENT      = 0x80,                /* allocated by a part of the system, which frees it: a driver must not */
 };
 
 enum vf_event { VF_EVENT_ALLOCATED, VF_EVENT_LOCKED, VF_EVENT_BUILT, VF_EVENT_PARTIAL, VF_EVENT_MAPPED, VF_EVENT_NOT_MAPPED, VF_EVENT_FREED, VF_EVENTS };

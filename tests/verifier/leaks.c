@@ -6,6 +6,8 @@
 
 #include "stories.h"
 
+#include "../contract/dma_support.h"
+
 enum { MANY = 3000 };
 
 /* Is there a stack of this title whose innermost frame is in the function, behind `from`? */
@@ -58,4 +60,51 @@ TEST_UNTIDY(leaks, few_mdls_of_one_place__each_is_told)
 
     EXPECT_EQ(stop_warnings(&stop, "mdl-leak"), 4);
     EXPECT(strstr(stop.stderr_text, " more") == NULL);
+}
+
+/* ---- whose leak it is -------------------------------------------------------------------------------------------- */
+
+static void leak_list_with_mdl(HARNESS_UNUSED void *context)
+{
+    const PDMA_ADAPTER adapter = get_adapter(describe(DEVICE_DESCRIPTION_VERSION2, 24, TRUE, 65536));
+    const PMDL mdl = locked_mdl(user_pages(2, PAGE_READWRITE), 2 * PAGE_SIZE);
+    const PSCATTER_GATHER_LIST list = get_list(adapter, mdl, 0, 2 * PAGE_SIZE, TRUE);
+    PMDL target = mdl;
+
+    EXPECT_STATUS(adapter->DmaOperations->BuildMdlFromScatterGatherList(adapter, list, mdl, &target), STATUS_SUCCESS);
+    EXPECT(target != mdl);
+    unlock_and_free(mdl);
+    pinion_shutdown();
+}
+
+/* BuildMdlFromScatterGatherList-22: the MDL behind a list is not the driver's to free, so that only the list has leaked. */
+TEST_UNTIDY(leaks, list_with_an_mdl_of_its_own__is_told_alone)
+{
+    const struct stop stop = run_until_stop(leak_list_with_mdl, NULL);
+
+    EXPECT_EQ(stop_warnings(&stop, "dma-list-leak"), 1);
+    EXPECT_EQ(stop_warnings(&stop, "mdl-leak"), 0);
+}
+
+static void use_after_put(HARNESS_UNUSED void *context)
+{
+    const PDMA_ADAPTER adapter = get_adapter(describe(DEVICE_DESCRIPTION_VERSION2, 24, TRUE, 65536));
+    const PMDL mdl = locked_mdl(user_pages(2, PAGE_READWRITE), 2 * PAGE_SIZE);
+    const PSCATTER_GATHER_LIST list = get_list(adapter, mdl, 0, 2 * PAGE_SIZE, TRUE);
+    PMDL target = mdl;
+
+    adapter->DmaOperations->BuildMdlFromScatterGatherList(adapter, list, mdl, &target);
+    put_list(adapter, list, TRUE);
+    IoFreeMdl(target);
+}
+
+/* What the library did inside is in no story: it begins where the driver called. */
+TEST_UNTIDY(leaks, mdl_that_the_system_freed__tells_where_the_driver_called)
+{
+    const struct stop stop = run_until_stop(use_after_put, NULL);
+
+    EXPECT_EQ(stop.code, PAGE_FAULT_IN_FREED_SPECIAL_POOL);
+    EXPECT(strstr(stop.stderr_text, "(sglist.c:") == NULL);
+    EXPECT(strstr(stop.stderr_text, "(buildmdl.c:") == NULL);
+    EXPECT(strstr(stop.stderr_text, "    allocated at\n        #0 use_after_put (leaks.c:") != NULL);
 }

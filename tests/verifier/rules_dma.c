@@ -19,9 +19,8 @@ static DEVICE_DESCRIPTION bus_master(void)
                                 .Dma32BitAddresses = TRUE, .InterfaceType = PCIBus, .MaximumLength = 65536};
 }
 
-static void get_adapter(void)
+static void get_adapter_for(DEVICE_DESCRIPTION description)
 {
-    DEVICE_DESCRIPTION description = bus_master();
     ULONG registers;
 
     va = user_pattern(REGISTERS, SEED);
@@ -29,6 +28,20 @@ static void get_adapter(void)
     adapter = IoGetDmaAdapter(NULL, &description, &registers);
     EXPECT(adapter != NULL);
     dma = adapter->DmaOperations;
+}
+
+static void get_adapter(void)
+{
+    get_adapter_for(bus_master());
+}
+
+/* Of a device that takes but one stretch of memory, so that each transfer is copied. */
+static void get_copying_adapter(void)
+{
+    DEVICE_DESCRIPTION description = bus_master();
+
+    description.ScatterGather = FALSE;
+    get_adapter_for(description);
 }
 
 static void put_adapter(void)
@@ -630,6 +643,35 @@ RULE_GOOD(DMA_SURPLUS_LIST)
     get_adapter();
     raise_to_dispatch();
     list = take_list();
+    dma->PutScatterGatherList(adapter, list, TRUE);
+    lower_again();
+    put_adapter();
+}
+
+RULE_BAD(LIST_MDL_FREED)
+{
+    PSCATTER_GATHER_LIST list;
+    PMDL target;
+
+    get_copying_adapter();
+    raise_to_dispatch();
+    list = take_list();
+    dma->BuildMdlFromScatterGatherList(adapter, list, mdl, &target);
+    EXPECT(target != mdl);
+    PARAMETERS(p(target), 0, 0);
+    IoFreeMdl(target);
+}
+
+RULE_GOOD(LIST_MDL_FREED)
+{
+    PSCATTER_GATHER_LIST list;
+    PMDL target;
+
+    get_copying_adapter();
+    raise_to_dispatch();
+    list = take_list();
+    dma->BuildMdlFromScatterGatherList(adapter, list, mdl, &target);
+    EXPECT(target != mdl);
     dma->PutScatterGatherList(adapter, list, TRUE);
     lower_again();
     put_adapter();
