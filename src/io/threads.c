@@ -89,9 +89,11 @@ static void check_lent_locked(struct machine *machine, struct io_slot *slot, uin
         KE_HOOK(machine, irp_requester_check, io_slot_irp(slot), sp);
 }
 
+/* What was still lent when an earlier machine ended is nobody's any more. */
 void io_requests_frames_left(struct machine *machine, uintptr_t sp)
 {
-    for_each_own(machine, check_lent_locked, sp);
+    if (for_each_own(machine, check_lent_locked, sp) == 0)
+        atomic_store_explicit(&ke_self()->nlent, 0, memory_order_relaxed);
 }
 
 /* ---- the end of a thread ---- */
