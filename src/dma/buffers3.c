@@ -56,6 +56,8 @@ static PVOID allocate_ex(PDMA_ADAPTER DmaAdapter, PPHYSICAL_ADDRESS MaximumAddre
     };
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
+    if (ke_fails(KE_FALLIBLE_AllocateCommonBufferEx))
+        return NULL;
     return allocate(DmaAdapter, &want, LogicalAddress);
 }
 
@@ -72,6 +74,8 @@ static PVOID allocate_with_bounds(PDMA_ADAPTER DmaAdapter, PPHYSICAL_ADDRESS Min
     };
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
+    if (ke_fails(KE_FALLIBLE_AllocateCommonBufferWithBounds))
+        return NULL;
     if ((Flags & ~(ULONG)DOMAIN_COMMON_BUFFER_LARGE_PAGE) || !is_cache_type(CacheType))
         return NULL;
     return allocate(DmaAdapter, &want, LogicalAddress);
@@ -138,6 +142,8 @@ static NTSTATUS allocate_vector(PDMA_ADAPTER DmaAdapter, PHYSICAL_ADDRESS LowAdd
 
     require_passive();
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
+    if (ke_fails(KE_FALLIBLE_AllocateCommonBufferVector))
+        return STATUS_INSUFFICIENT_RESOURCES;
     if (NumberOfElements == 0 || SizeOfElements == 0 || SizeOfElements > MAXULONG || !is_cache_type(&CacheType)
         || (Flags & ~(ULONG)DOMAIN_COMMON_BUFFER_LARGE_PAGE))
         return STATUS_INVALID_PARAMETER;
@@ -346,6 +352,8 @@ static NTSTATUS create_from_mdl(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PDMA_COMMON_B
     uint64_t la;
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
+    if (ke_fails(KE_FALLIBLE_CreateCommonBufferFromMdl))
+        return STATUS_INSUFFICIENT_RESOURCES;
     status = apply_all(&plan, ExtendedConfigs, ExtendedConfigsCount, adapter->domain != NULL);
     if (!NT_SUCCESS(status))
         return status;
@@ -446,6 +454,8 @@ static NTSTATUS allocate_in_domain(PDMA_ADAPTER DmaAdapter, HANDLE DomainHandle,
     PVOID va;
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, PASSIVE_LEVEL);
+    if (ke_fails(KE_FALLIBLE_AllocateDomainCommonBuffer))
+        return STATUS_INSUFFICIENT_RESOURCES;
     if (adapter->domain == NULL)
         return STATUS_NOT_SUPPORTED;
     if (DomainHandle != adapter->domain || Length == 0 || !is_cache_type(CacheType)

@@ -159,6 +159,8 @@ NTSTATUS dma_build_list(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject, PM
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, DISPATCH_LEVEL, DISPATCH_LEVEL);
     KE_HOOK(machine, dma_transfer_check, &transfer);
+    if (ke_fails(KE_FALLIBLE_BuildScatterGatherList))
+        return STATUS_INSUFFICIENT_RESOURCES;
     return dma_make_list(dma_adapter_of(DmaAdapter), &call);
 }
 

@@ -86,6 +86,8 @@ static NTSTATUS map_transfer_ex(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapRegi
     if (adapter->description.Master && DmaCompletionRoutine != NULL)
         return STATUS_INVALID_PARAMETER;
     KE_HOOK(machine, dma_map_ex_check, DmaAdapter, MapRegisterBase, *Length);
+    if (ke_fails(KE_FALLIBLE_MapTransferEx))
+        return STATUS_INSUFFICIENT_RESOURCES;
     request = dma_find_channel(adapter, MapRegisterBase);
     status = may_map(adapter, request, &buffer);
     if (NT_SUCCESS(status))

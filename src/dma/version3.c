@@ -161,6 +161,8 @@ static NTSTATUS allocate_channel_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT Devi
     NTSTATUS status;
 
     KE_HOOK(machine, dma_call_check, DmaAdapter, DISPATCH_LEVEL, DISPATCH_LEVEL);
+    if (ke_fails(KE_FALLIBLE_AllocateAdapterChannelEx))
+        return STATUS_INSUFFICIENT_RESOURCES;
     if (!is_clear(Flags, ExecutionRoutine != NULL, MapRegisterBase != NULL) || (!now && MapRegisterBase != NULL))
         return STATUS_INVALID_PARAMETER;
     status = check_context(adapter, DmaTransferContext);
@@ -240,6 +242,8 @@ static NTSTATUS get_list_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject
     UNREFERENCED_PARAMETER(DmaCompletionRoutine);
     UNREFERENCED_PARAMETER(CompletionContext);
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, DISPATCH_LEVEL);
+    if (ke_fails(KE_FALLIBLE_GetScatterGatherListEx))
+        return STATUS_INSUFFICIENT_RESOURCES;
     return make_list_ex(DmaAdapter, Flags, &call);
 }
 
@@ -259,6 +263,8 @@ static NTSTATUS build_list_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObje
     UNREFERENCED_PARAMETER(DmaCompletionRoutine);
     UNREFERENCED_PARAMETER(CompletionContext);
     KE_HOOK(machine, dma_call_check, DmaAdapter, DISPATCH_LEVEL, DISPATCH_LEVEL);
+    if (ke_fails(KE_FALLIBLE_BuildScatterGatherListEx))
+        return STATUS_INSUFFICIENT_RESOURCES;
     return make_list_ex(DmaAdapter, Flags, &call);
 }
 

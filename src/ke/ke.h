@@ -312,16 +312,19 @@ void ke_tag_text(ULONG tag, char text[KE_TAG_TEXT]);
 
 /* Every routine that pinion_fail can make fail, in alphabetical order; and `internal`: an allocation that the library makes for itself. */
 #define KE_FALLIBLE_ROUTINES(X) \
-    X(AllocateAdapterChannel) X(AllocateCommonBuffer) X(BuildMdlFromScatterGatherList) X(CcCopyRead) X(CcCopyWrite) \
-    X(CcInitializeCacheMap) X(CcMdlRead) X(CcPrepareMdlWrite) X(ExAllocatePool) X(ExAllocatePool2) X(ExAllocatePool3) X(ExAllocatePoolWithTag) X(FsRtlMdlReadDev) \
-    X(FsRtlPrepareMdlWriteDev) X(GetScatterGatherList) X(IoAllocateIrp) X(IoAllocateMdl) X(IoAllocateWorkItem) \
-    X(IoBuildAsynchronousFsdRequest) X(IoBuildDeviceIoControlRequest) X(IoBuildSynchronousFsdRequest) X(IoCreateDevice) \
-    X(IoGetDmaAdapter) X(IoMakeAssociatedIrp) X(IoSetCompletionRoutineEx) X(MmAllocateContiguousMemory) \
-    X(MmAllocateContiguousMemoryEx) X(MmAllocateContiguousMemorySpecifyCache) X(MmAllocateContiguousMemorySpecifyCacheNode) \
-    X(MmAllocateContiguousNodeMemory) X(MmAllocateMappingAddress) X(MmAllocateMappingAddressEx) X(MmAllocateMdlForIoSpace) \
-    X(MmAllocateNodePagesForMdlEx) X(MmAllocateNonCachedMemory) X(MmAllocatePagesForMdl) X(MmAllocatePagesForMdlEx) \
-    X(MmGetSystemAddressForMdlSafe) X(MmMapIoSpace) X(MmMapIoSpaceEx) X(MmMapLockedPagesSpecifyCache) X(MmMapMdl) \
-    X(MmProbeAndLockPages) X(MmProbeAndLockProcessPages) X(MmProbeAndLockSelectedPages) X(internal)
+    X(AllocateAdapterChannel) X(AllocateAdapterChannelEx) X(AllocateCommonBuffer) X(AllocateCommonBufferEx) \
+    X(AllocateCommonBufferVector) X(AllocateCommonBufferWithBounds) X(AllocateDomainCommonBuffer) X(BuildMdlFromScatterGatherList) \
+    X(BuildScatterGatherList) X(BuildScatterGatherListEx) X(CcCopyRead) X(CcCopyWrite) X(CcInitializeCacheMap) X(CcMdlRead) \
+    X(CcPrepareMdlWrite) X(CreateCommonBufferFromMdl) X(ExAllocatePool) X(ExAllocatePool2) X(ExAllocatePool3) X(ExAllocatePoolWithTag) \
+    X(FsRtlMdlReadDev) X(FsRtlPrepareMdlWriteDev) X(GetScatterGatherList) X(GetScatterGatherListEx) X(IoAllocateIrp) X(IoAllocateMdl) \
+    X(IoAllocateWorkItem) X(IoBuildAsynchronousFsdRequest) X(IoBuildDeviceIoControlRequest) X(IoBuildSynchronousFsdRequest) \
+    X(IoCreateDevice) X(IoGetDmaAdapter) X(IoMakeAssociatedIrp) X(IoSetCompletionRoutineEx) X(MapTransferEx) \
+    X(MmAllocateContiguousMemory) X(MmAllocateContiguousMemoryEx) X(MmAllocateContiguousMemorySpecifyCache) \
+    X(MmAllocateContiguousMemorySpecifyCacheNode) X(MmAllocateContiguousNodeMemory) X(MmAllocateMappingAddress) \
+    X(MmAllocateMappingAddressEx) X(MmAllocateMdlForIoSpace) X(MmAllocateNodePagesForMdlEx) X(MmAllocateNonCachedMemory) \
+    X(MmAllocatePagesForMdl) X(MmAllocatePagesForMdlEx) X(MmGetSystemAddressForMdlSafe) X(MmMapIoSpace) X(MmMapIoSpaceEx) \
+    X(MmMapLockedPagesSpecifyCache) X(MmMapMdl) X(MmProbeAndLockPages) X(MmProbeAndLockProcessPages) X(MmProbeAndLockSelectedPages) \
+    X(internal)
 
 #define KE_FALLIBLE_ENUM(name) KE_FALLIBLE_##name,
 enum ke_fallible { KE_FALLIBLE_ROUTINES(KE_FALLIBLE_ENUM) KE_FALLIBLE_COUNT };
