@@ -131,7 +131,8 @@ NTSTATUS dma_get_list(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject, PMDL
                       PDRIVER_LIST_CONTROL ExecutionRoutine, PVOID Context, BOOLEAN WriteToDevice)
 {
     struct machine *machine = ke_machine();
-    const struct ke_dma_call transfer = {.adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = Length, .list = true};
+    const struct ke_dma_call transfer = {
+        .adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = Length, .write = WriteToDevice, .list = true};
     const struct dma_list_call call = {
         .device = DeviceObject, .routine = ExecutionRoutine, .context = Context, .write = WriteToDevice, .where = DMA_WHERE(machine),
         .buffer = {Mdl, dma_offset_of(Mdl, CurrentVa), Length},
@@ -150,7 +151,8 @@ NTSTATUS dma_build_list(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject, PM
                         ULONG ScatterGatherLength)
 {
     struct machine *machine = ke_machine();
-    const struct ke_dma_call transfer = {.adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = Length, .list = true};
+    const struct ke_dma_call transfer = {
+        .adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = Length, .write = WriteToDevice, .list = true};
     const struct dma_list_call call = {
         .device = DeviceObject, .routine = ExecutionRoutine, .context = Context, .write = WriteToDevice, .where = DMA_WHERE(machine),
         .buffer = {Mdl, dma_offset_of(Mdl, CurrentVa), Length},

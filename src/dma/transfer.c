@@ -219,7 +219,8 @@ PHYSICAL_ADDRESS dma_map_transfer(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapRe
 {
     struct machine *machine = ke_machine();
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
-    const struct ke_dma_call call = {.adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = *Length};
+    const struct ke_dma_call call = {
+        .adapter = DmaAdapter, .mdl = Mdl, .va = CurrentVa, .length = *Length, .write = WriteToDevice};
     struct dma_request *request;
     uint64_t la = 0, mapped;
 

@@ -76,6 +76,8 @@ static NTSTATUS map_transfer_ex(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapRegi
     struct machine *machine = ke_machine();
     struct dma_adapter *adapter = dma_adapter_of(DmaAdapter);
     const struct dma_buffer buffer = {Mdl, Offset, *Length};
+    const struct ke_dma_call call = {
+        .adapter = DmaAdapter, .mdl = Mdl, .by_offset = true, .offset = Offset, .length = *Length, .write = WriteToDevice};
     struct dma_request *request;
     struct list_space space;
     uint64_t la = 0, done;
@@ -86,6 +88,7 @@ static NTSTATUS map_transfer_ex(PDMA_ADAPTER DmaAdapter, PMDL Mdl, PVOID MapRegi
     if (adapter->description.Master && DmaCompletionRoutine != NULL)
         return STATUS_INVALID_PARAMETER;
     KE_HOOK(machine, dma_map_ex_check, DmaAdapter, MapRegisterBase, *Length);
+    KE_HOOK(machine, dma_transfer_check, &call);
     if (ke_fails(KE_FALLIBLE_MapTransferEx))
         return STATUS_INSUFFICIENT_RESOURCES;
     request = dma_find_channel(adapter, MapRegisterBase);

@@ -234,6 +234,8 @@ static NTSTATUS get_list_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject
                             PSCATTER_GATHER_LIST *ScatterGatherList)
 {
     struct machine *machine = ke_machine();
+    const struct ke_dma_call transfer = {
+        .adapter = DmaAdapter, .mdl = Mdl, .by_offset = true, .offset = Offset, .length = Length, .write = WriteToDevice, .list = true};
     struct dma_list_call call = {
         .device = DeviceObject, .buffer = {Mdl, Offset, Length}, .routine = ExecutionRoutine, .context = Context,
         .write = WriteToDevice, .transfer_context = DmaTransferContext, .out = ScatterGatherList, .where = DMA_WHERE(machine),
@@ -242,6 +244,7 @@ static NTSTATUS get_list_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObject
     UNREFERENCED_PARAMETER(DmaCompletionRoutine);
     UNREFERENCED_PARAMETER(CompletionContext);
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, DISPATCH_LEVEL);
+    KE_HOOK(machine, dma_transfer_check, &transfer);
     if (ke_fails(KE_FALLIBLE_GetScatterGatherListEx))
         return STATUS_INSUFFICIENT_RESOURCES;
     return make_list_ex(DmaAdapter, Flags, &call);
@@ -254,6 +257,8 @@ static NTSTATUS build_list_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObje
                               PDMA_COMPLETION_ROUTINE DmaCompletionRoutine, PVOID CompletionContext, PVOID ScatterGatherList)
 {
     struct machine *machine = ke_machine();
+    const struct ke_dma_call transfer = {
+        .adapter = DmaAdapter, .mdl = Mdl, .by_offset = true, .offset = Offset, .length = Length, .write = WriteToDevice, .list = true};
     struct dma_list_call call = {
         .device = DeviceObject, .buffer = {Mdl, Offset, Length}, .routine = ExecutionRoutine, .context = Context,
         .write = WriteToDevice, .transfer_context = DmaTransferContext, .out = ScatterGatherList, .where = DMA_WHERE(machine),
@@ -263,6 +268,7 @@ static NTSTATUS build_list_ex(PDMA_ADAPTER DmaAdapter, PDEVICE_OBJECT DeviceObje
     UNREFERENCED_PARAMETER(DmaCompletionRoutine);
     UNREFERENCED_PARAMETER(CompletionContext);
     KE_HOOK(machine, dma_call_check, DmaAdapter, DISPATCH_LEVEL, DISPATCH_LEVEL);
+    KE_HOOK(machine, dma_transfer_check, &transfer);
     if (ke_fails(KE_FALLIBLE_BuildScatterGatherListEx))
         return STATUS_INSUFFICIENT_RESOURCES;
     return make_list_ex(DmaAdapter, Flags, &call);

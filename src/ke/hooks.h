@@ -37,7 +37,7 @@ struct ke_dma_call {
     ULONGLONG    offset;                /* in the chain, instead of va: */
     bool         by_offset;
     ULONG        length;
-    bool         write;                 /* to the device; of a flush */
+    bool         write;                 /* to the device */
     bool         list;                  /* by a routine that makes a list, and that may go on in chained MDLs */
 };
 

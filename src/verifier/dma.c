@@ -76,10 +76,25 @@ static void require_held(struct ke_site site, PMDL mdl)
     vf_check_source(site, mdl);
 }
 
-static void require_chain_held(struct ke_site site, PMDL mdl, uint64_t bytes)
+static bool is_locked_for_reading(PMDL mdl)
 {
+    return (vf_state_of(the(), mdl) & VF_LOCKED) != 0 && !mdl_has(mdl, MDL_WRITE_OPERATION);
+}
+
+/* Of what is to be mapped. */
+static void require_usable(struct ke_site site, PMDL mdl, bool write)
+{
+    require_held(site, mdl);
+    if (!write && is_locked_for_reading(mdl))
+        vf_warn(VF_DMA_LOCKED_FOR_READING, about(site, mdl));
+}
+
+static void require_chain_usable(struct ke_site site, const struct ke_dma_call *call, uint64_t bytes)
+{
+    PMDL mdl = call->mdl;
+
     for (uint64_t sum = 0; mdl != NULL && sum < bytes; mdl = mdl->Next) {
-        require_held(site, mdl);
+        require_usable(site, mdl, call->write);
         sum += mdl->ByteCount;
     }
 }
@@ -134,16 +149,22 @@ static void require_in_mdl(struct ke_site site, const struct ke_dma_call *call)
         vf_stop(VF_DMA_OUTSIDE, (struct vf_case){.site = site, .mdl = call->mdl, .va = (uintptr_t)call->va}, address(call->va), address(call->mdl), 0, 0);
 }
 
+/* The routines of version 3 have statuses for a range that is none. */
 static void transfer_check(struct ke_site site, const struct ke_dma_call *call)
 {
-    if (call->length == 0)
-        vf_stop(VF_DMA_ZERO_LENGTH, about(site, call->mdl), 0, 0, 0, 0);
-    require_held(site, call->mdl);
-    if (call->list) {
-        require_list_range(site, call);
-        require_chain_held(site, call->mdl, dma_offset_of(call->mdl, call->va) + call->length);
+    if (call->by_offset) {
+        require_chain_usable(site, call, call->offset + call->length);
         return;
     }
+    if (call->length == 0)
+        vf_stop(VF_DMA_ZERO_LENGTH, about(site, call->mdl), 0, 0, 0, 0);
+    if (call->list) {
+        require_held(site, call->mdl);
+        require_list_range(site, call);
+        require_chain_usable(site, call, dma_offset_of(call->mdl, call->va) + call->length);
+        return;
+    }
+    require_usable(site, call->mdl, call->write);
     require_in_mdl(site, call);
     if (runs_past_last_page(call, rest_of_mdl(call)))
         vf_stop(VF_DMA_BAD_BUFFER, about(site, call->mdl), 3, address(call->mdl), call->length, 0);

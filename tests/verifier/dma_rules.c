@@ -662,6 +662,19 @@ STOP_TEST(dma_rules, flush_ex__of_pages_unlocked_meanwhile__stops, DRIVER_VERIFI
     subject.operations->FlushAdapterBuffersEx(subject.adapter, subject.mdl, base, 0, BYTES, FALSE);
 }
 
+/* Driver_Verifier_DMA_verification-02: a transfer of version 3 over pages that are not locked, second in their chain. */
+STOP_TEST(dma_rules, list_ex__over_unlocked_pages__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x0E)
+{
+    struct subject subject = make_with(describe(DEVICE_DESCRIPTION_VERSION3, 64, TRUE, 65536));
+    ULONG_PTR transfer[DMA_TRANSFER_CONTEXT_SIZE_V1 / sizeof(ULONG_PTR)];
+    PSCATTER_GATHER_LIST list;
+
+    subject.mdl->Next = mdl_over(subject.va, 100);
+    subject.operations->InitializeDmaTransferContext(subject.adapter, transfer);
+    subject.operations->GetScatterGatherListEx(subject.adapter, NULL, transfer, subject.mdl, BYTES - 1, 2, DMA_SYNCHRONOUS_CALLBACK, NULL,
+                                               NULL, TRUE, NULL, NULL, &list);
+}
+
 /* MmAdvanceMdl-15, Driver_Verifier_DMA_verification-02: pages that are passed, and so unlocked, while a list has them. */
 STOP_TEST(dma_rules, list__of_an_mdl_advanced_meanwhile__stops, DRIVER_VERIFIER_DMA_VIOLATION, 0x0E)
 {

@@ -701,6 +701,34 @@ RULE_GOOD(DMA_DIRECTION)
     put_adapter();
 }
 
+RULE_BAD(DMA_LOCKED_FOR_READING)
+{
+    PSCATTER_GATHER_LIST list;
+
+    get_adapter();
+    MmUnlockPages(mdl);
+    MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
+    raise_to_dispatch();
+    dma->GetScatterGatherList(adapter, NULL, mdl, va, BYTES, keep_list, &list, FALSE);
+    dma->PutScatterGatherList(adapter, list, FALSE);
+    lower_again();
+    put_adapter();
+}
+
+RULE_GOOD(DMA_LOCKED_FOR_READING)
+{
+    PSCATTER_GATHER_LIST list;
+
+    get_adapter();
+    MmUnlockPages(mdl);
+    MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
+    raise_to_dispatch();
+    dma->GetScatterGatherList(adapter, NULL, mdl, va, BYTES, keep_list, &list, FALSE);
+    dma->PutScatterGatherList(adapter, list, FALSE);
+    lower_again();
+    put_adapter();
+}
+
 /* ---- adapters --------------------------------------------------------------------------------------------------- */
 
 RULE_BAD(DMA_IRQL)
