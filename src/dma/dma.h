@@ -9,6 +9,7 @@
  *   request     a wish for the channel and for map registers; lives until both are given back
  *   piece       the bytes of one page of a transfer: what one map register can stand for
  *   element     bytes that are contiguous for the device
+ *   record      the parts and pieces that a transfer was given, whatever its driver writes into the MDLs afterwards
  *   domain      the page table from logical to physical pages that an IOMMU would walk; only with dma=remapped
  *
  *     driver's MDLs      | a a a|b b b b|c c|        pieces
