@@ -91,12 +91,12 @@ static void keep_list(PDEVICE_OBJECT device, PIRP irp, PSCATTER_GATHER_LIST list
     *(PSCATTER_GATHER_LIST *)context = list;
 }
 
-/* A list over the whole buffer, to the device; at DISPATCH_LEVEL. */
-static PSCATTER_GATHER_LIST take_list(void)
+/* A list over the whole buffer, to the device or from it; at DISPATCH_LEVEL. */
+static PSCATTER_GATHER_LIST take_list(BOOLEAN write)
 {
     PSCATTER_GATHER_LIST list = NULL;
 
-    dma->GetScatterGatherList(adapter, NULL, mdl, va, BYTES, keep_list, &list, TRUE);
+    dma->GetScatterGatherList(adapter, NULL, mdl, va, BYTES, keep_list, &list, write);
     return list;
 }
 
@@ -584,7 +584,7 @@ RULE_BAD(DMA_NOT_LOCKED)
 
     get_adapter();
     raise_to_dispatch();
-    list = take_list();
+    list = take_list(TRUE);
     MmUnlockPages(mdl);
     PARAMETERS(p(mdl), 0, 0);
     dma->PutScatterGatherList(adapter, list, TRUE);
@@ -596,7 +596,7 @@ RULE_GOOD(DMA_NOT_LOCKED)
 
     get_adapter();
     raise_to_dispatch();
-    list = take_list();
+    list = take_list(TRUE);
     dma->PutScatterGatherList(adapter, list, TRUE);
     lower_again();
     put_adapter();
@@ -630,7 +630,7 @@ RULE_BAD(DMA_SURPLUS_LIST)
 
     get_adapter();
     raise_to_dispatch();
-    list = take_list();
+    list = take_list(TRUE);
     dma->PutScatterGatherList(adapter, list, TRUE);
     PARAMETERS(1, 2, 0);
     dma->PutScatterGatherList(adapter, list, TRUE);
@@ -642,7 +642,7 @@ RULE_GOOD(DMA_SURPLUS_LIST)
 
     get_adapter();
     raise_to_dispatch();
-    list = take_list();
+    list = take_list(TRUE);
     dma->PutScatterGatherList(adapter, list, TRUE);
     lower_again();
     put_adapter();
@@ -655,7 +655,7 @@ RULE_BAD(LIST_MDL_FREED)
 
     get_copying_adapter();
     raise_to_dispatch();
-    list = take_list();
+    list = take_list(TRUE);
     dma->BuildMdlFromScatterGatherList(adapter, list, mdl, &target);
     EXPECT(target != mdl);
     PARAMETERS(p(target), 0, 0);
@@ -669,7 +669,7 @@ RULE_GOOD(LIST_MDL_FREED)
 
     get_copying_adapter();
     raise_to_dispatch();
-    list = take_list();
+    list = take_list(TRUE);
     dma->BuildMdlFromScatterGatherList(adapter, list, mdl, &target);
     EXPECT(target != mdl);
     dma->PutScatterGatherList(adapter, list, TRUE);
@@ -703,28 +703,22 @@ RULE_GOOD(DMA_DIRECTION)
 
 RULE_BAD(DMA_LOCKED_FOR_READING)
 {
-    PSCATTER_GATHER_LIST list;
-
     get_adapter();
     MmUnlockPages(mdl);
     MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
     raise_to_dispatch();
-    dma->GetScatterGatherList(adapter, NULL, mdl, va, BYTES, keep_list, &list, FALSE);
-    dma->PutScatterGatherList(adapter, list, FALSE);
+    dma->PutScatterGatherList(adapter, take_list(FALSE), FALSE);
     lower_again();
     put_adapter();
 }
 
 RULE_GOOD(DMA_LOCKED_FOR_READING)
 {
-    PSCATTER_GATHER_LIST list;
-
     get_adapter();
     MmUnlockPages(mdl);
     MmProbeAndLockPages(mdl, UserMode, IoWriteAccess);
     raise_to_dispatch();
-    dma->GetScatterGatherList(adapter, NULL, mdl, va, BYTES, keep_list, &list, FALSE);
-    dma->PutScatterGatherList(adapter, list, FALSE);
+    dma->PutScatterGatherList(adapter, take_list(FALSE), FALSE);
     lower_again();
     put_adapter();
 }
@@ -818,7 +812,7 @@ RULE_BAD(DMA_LEFT_LISTS)
 {
     get_adapter();
     raise_to_dispatch();
-    take_list();
+    take_list(TRUE);
     PARAMETERS(p(adapter), 1, 0);
     dma->PutDmaAdapter(adapter);
 }
@@ -827,7 +821,7 @@ RULE_GOOD(DMA_LEFT_LISTS)
 {
     get_adapter();
     raise_to_dispatch();
-    dma->PutScatterGatherList(adapter, take_list(), TRUE);
+    dma->PutScatterGatherList(adapter, take_list(TRUE), TRUE);
     lower_again();
     put_adapter();
 }
