@@ -112,6 +112,7 @@ NTSTATUS dma_build_mdl(PDMA_ADAPTER DmaAdapter, PSCATTER_GATHER_LIST ScatterGath
     KE_HOOK(machine, dma_call_check, DmaAdapter, PASSIVE_LEVEL, DISPATCH_LEVEL);
     if (OriginalMdl == NULL)
         return STATUS_INVALID_PARAMETER;
+    KE_HOOK(machine, mdl_use_check, OriginalMdl);
     if (ke_fails(KE_FALLIBLE_BuildMdlFromScatterGatherList))
         return STATUS_INSUFFICIENT_RESOURCES;
     dma_lock(adapter);

@@ -409,9 +409,10 @@ NTSTATUS MmAllocateMdlForIoSpace(PMM_PHYSICAL_ADDRESS_LIST PhysicalAddressList, 
 /* TRUE unless a page of the MDL is used with another cache type than MmCached. IRQL <= DISPATCH_LEVEL. */
 LOGICAL MmAreMdlPagesCached(PMDL MemoryDescriptorList)
 {
-    const struct machine *machine = ke_machine();
+    struct machine *machine = ke_machine();
     uint32_t page;
 
+    KE_HOOK(machine, mdl_use_check, MemoryDescriptorList);
     if (mdl_has(MemoryDescriptorList, MDL_IO_SPACE))
         return FALSE;
     for (size_t i = 0; i < mdl_span(MemoryDescriptorList); i++) {
@@ -436,9 +437,10 @@ static bool is_zero(const void *va)
 /* TRUE if every byte of every page that the MDL describes is zero. IRQL <= DISPATCH_LEVEL. */
 LOGICAL MmMdlPagesAreZero(PMDL MemoryDescriptorList)
 {
-    const struct machine *machine = ke_machine();
+    struct machine *machine = ke_machine();
     void *va;
 
+    KE_HOOK(machine, mdl_use_check, MemoryDescriptorList);
     for (size_t i = 0; i < mdl_span(MemoryDescriptorList); i++)
         if (mm_first_run(machine, mdl_pfns(MemoryDescriptorList) + i, 1, &va) == 0 || !is_zero(va))
             return FALSE;

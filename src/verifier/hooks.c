@@ -131,7 +131,9 @@ static void free_check(struct ke_site site, PMDL mdl)
         vf_stop(VF_LIST_MDL_FREED, about(site, mdl), address(mdl), 0, 0, 0);
     if (entry.state & (VF_PAGES | VF_POOL_MDL))
         vf_stop(VF_PAGES_FREED_BY_IO_FREE_MDL, about(site, mdl), address(mdl), 0, 0, 0);
-    if (((entry.state & VF_MAPPED) && !is_partial(mdl)) || entry.user_mappings != 0)
+    if (entry.user_mappings != 0)
+        vf_stop(VF_FREED_WHILE_USER_MAPPED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
+    if ((entry.state & VF_MAPPED) && !is_partial(mdl))
         vf_stop(VF_FREED_WHILE_MAPPED, about(site, mdl), address(mdl), flags_of(mdl), 0, 0);
     require_undamaged(site, mdl);
     if (entry.state & VF_LOCKED)
@@ -521,8 +523,9 @@ static void system_address_check(struct ke_site site, PMDL mdl)
         return;
     }
     vf_require_alive(site, mdl);
-    if (is_above(DISPATCH_LEVEL))
+    if (is_above(DISPATCH_LEVEL) && !mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL))
         vf_stop(VF_MAP_KERNEL_IRQL, about(site, mdl), ke_self()->irql, address(mdl), KernelMode, 0);
+    prefer_dispatch(site, mdl);
     vf_check_lent_mapping(site, mdl);
     if (has_state(mdl, VF_MAPPED))
         vf_check_source(site, mdl);

@@ -69,8 +69,10 @@ static void report_left(const struct vf_mdl *entry)
 {
     if (entry->state & VF_LENT)
         return;
-    if ((entry->state & VF_MAPPED) || entry->user_mappings != 0)
+    if (entry->state & VF_MAPPED)
         tell(VF_MAPPING_LEAK, VF_EVENT_MAPPED, entry);
+    if (entry->user_mappings != 0)
+        tell(VF_USER_MAPPING_LEAK, VF_EVENT_MAPPED, entry);
     if (entry->state & VF_LOCKED)
         tell(VF_LOCK_LEAK, VF_EVENT_LOCKED, entry);
     if (entry->state & VF_ALLOCATED)

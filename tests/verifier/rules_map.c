@@ -109,6 +109,29 @@ RULE_GOOD(MAP_OBSOLETE_USER_IRQL)
     free_all(mdl, va);
 }
 
+static void ask_above_dispatch(PMDL mdl, PVOID address)
+{
+    KIRQL irql;
+
+    KeRaiseIrql(TOO_HIGH, &irql);
+    EXPECT_PTR_EQ(MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX), address);
+    KeLowerIrql(irql);
+}
+
+static void ask_for_address_again(HARNESS_UNUSED void *context)
+{
+    PMDL mdl = locked_mdl(user_buffer(), LENGTH);
+
+    ask_above_dispatch(mdl, MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX));
+}
+
+static void ask_for_nonpaged_address(HARNESS_UNUSED void *context)
+{
+    PVOID pool = ExAllocatePoolWithTag(NonPagedPoolNx, LENGTH, TEST_TAG);
+
+    ask_above_dispatch(nonpaged_mdl(pool, LENGTH), pool);
+}
+
 RULE_BAD(MAP_KERNEL_IRQL)
 {
     PMDL mdl = locked_mdl(user_buffer(), LENGTH);
@@ -128,6 +151,17 @@ RULE_GOOD(MAP_KERNEL_IRQL)
     MmMapLockedPagesSpecifyCache(mdl, KernelMode, MmCached, NULL, FALSE, NORMAL_NX);
     KeLowerIrql(irql);
     free_all(mdl, va);
+}
+
+/* MmGetSystemAddressForMdlSafe-21: of an MDL that has its address, nothing is mapped, and to map it before would be no remedy. */
+TEST_UNTIDY(rules_map, system_address__of_a_mapped_or_nonpaged_mdl_above_dispatch__warns)
+{
+    const struct stop mapped = run_until_stop(ask_for_address_again, NULL), nonpaged = run_until_stop(ask_for_nonpaged_address, NULL);
+
+    EXPECT(!mapped.stopped);
+    EXPECT_EQ(stop_warnings(&mapped, "irql-too-high"), 1);
+    EXPECT(!nonpaged.stopped);
+    EXPECT_EQ(stop_warnings(&nonpaged, "irql-too-high"), 1);
 }
 
 RULE_BAD(MAP_USER_IRQL)
@@ -524,6 +558,30 @@ RULE_GOOD(MAPPING_LEAK)
     own.pfns[0] = MmGetMdlPfnArray(locked)[0];
     own.mdl.MdlFlags |= MDL_PAGES_LOCKED;
     MmUnmapLockedPages(MmGetSystemAddressForMdlSafe(&own.mdl, NORMAL_NX), &own.mdl);
+    free_all(locked, va);
+}
+
+RULE_BAD(USER_MAPPING_LEAK)
+{
+    UCHAR *va = user_buffer();
+    PMDL locked = locked_mdl(va, LENGTH);
+
+    MmInitializeMdl(&own.mdl, NULL, PAGE_SIZE);
+    own.pfns[0] = MmGetMdlPfnArray(locked)[0];
+    own.mdl.MdlFlags |= MDL_PAGES_LOCKED;
+    MmMapLockedPagesSpecifyCache(&own.mdl, UserMode, MmCached, NULL, FALSE, NORMAL_NX);
+    free_all(locked, va);
+}
+
+RULE_GOOD(USER_MAPPING_LEAK)
+{
+    UCHAR *va = user_buffer();
+    PMDL locked = locked_mdl(va, LENGTH);
+
+    MmInitializeMdl(&own.mdl, NULL, PAGE_SIZE);
+    own.pfns[0] = MmGetMdlPfnArray(locked)[0];
+    own.mdl.MdlFlags |= MDL_PAGES_LOCKED;
+    MmUnmapLockedPages(MmMapLockedPagesSpecifyCache(&own.mdl, UserMode, MmCached, NULL, FALSE, NORMAL_NX), &own.mdl);
     free_all(locked, va);
 }
 

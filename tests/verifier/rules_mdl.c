@@ -259,6 +259,25 @@ RULE_GOOD(FREED_WHILE_MAPPED)
     pinion_user_free(va);
 }
 
+RULE_BAD(FREED_WHILE_USER_MAPPED)
+{
+    PMDL mdl = locked_mdl(user_buffer(), LENGTH);
+
+    MmMapLockedPagesSpecifyCache(mdl, UserMode, MmCached, NULL, FALSE, NORMAL_NX);
+    PARAMETERS(p(mdl), mdl_flags(mdl), 0);
+    IoFreeMdl(mdl);
+}
+
+RULE_GOOD(FREED_WHILE_USER_MAPPED)
+{
+    UCHAR *va = user_buffer();
+    PMDL mdl = locked_mdl(va, LENGTH);
+    PVOID mapped = MmMapLockedPagesSpecifyCache(mdl, UserMode, MmCached, NULL, FALSE, NORMAL_NX);
+
+    MmUnmapLockedPages(mapped, mdl);
+    free_all(mdl, va);
+}
+
 RULE_BAD(MDL_LEAK)
 {
     PMDL mdl = IoAllocateMdl(NULL, PAGE_SIZE, FALSE, FALSE, NULL);
