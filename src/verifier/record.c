@@ -244,6 +244,26 @@ bool vf_list(struct machine *machine, uint32_t wanted, struct vf_mdl *entries, s
     return true;
 }
 
+size_t vf_find_locked(struct machine *machine, vf_wanted *wanted, uint64_t what, struct vf_mdl *entries, size_t room)
+{
+    struct vf_state *state = machine->verifier;
+    size_t total = 0;
+
+    if (!host_mutex_lock_within(&state->lock, ke_patience_ns()))
+        return 0;
+    for (size_t i = 0; i < state->nbuckets; i++) {
+        for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL; entry = entry->next) {
+            if (!(entry->state & (VF_LOCKED | VF_PAGES)) || !wanted(entry, what))
+                continue;
+            if (total < room)
+                entries[total] = *entry;
+            total++;
+        }
+    }
+    host_mutex_unlock(&state->lock);
+    return total;
+}
+
 /* ---- what is added to it ---- */
 
 static struct vf_hold new_hold_locked(struct vf_state *state, PMDL mdl)
@@ -271,6 +291,7 @@ static void set_holds_locked(struct vf_state *state, struct vf_mdl *entry, uint3
     if (set & (VF_LOCKED | VF_PAGES)) {
         entry->hold = new_hold_locked(state, entry->mdl);
         entry->npages_locked = mdl_span(entry->mdl);
+        entry->process = entry->mdl->Process;
         entry->advanced_to = 0;
         entry->locked_at_ms = ke_the_machine.options.lock_limit_ms == 0 ? 0 : vf_now_ms();
     }

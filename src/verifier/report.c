@@ -52,31 +52,34 @@ static void print_events(const struct vf_mdl *entry, enum vf_event first)
             print_stack(titles[event], entry->where[event]);
 }
 
-/* The source of a partial MDL, alive or freed, if the partial lives on its lock. */
-static void print_source(PMDL source)
+/* An MDL that a partial MDL lives on, alive or freed, if it is on record. */
+static void print_forebear(const char *title, PMDL mdl)
 {
     struct vf_mdl entry;
+    enum vf_answer answer;
 
-    if (source == NULL)
+    if (mdl == NULL)
         return;
-    vf_ask(&ke_the_machine, source, &entry);
-    ke_print("Its source, MDL %p:\n", (void *)source);
+    answer = vf_ask(&ke_the_machine, mdl, &entry);
+    ke_print("%s, MDL %p:%s\n", title, (void *)mdl, answer == VF_UNKNOWN ? " nothing is known about it any more" : "");
     print_events(&entry, VF_EVENT_ALLOCATED);
 }
 
-static void print_story(const struct vf_mdl *entry, enum vf_event first)
+void vf_mdl_print_from(const struct vf_mdl *entry, enum vf_event first)
 {
     print_events(entry, first);
     print_stack("the MDL in front of it in its chain was freed at", entry->head_freed);
-    print_source(entry->source.mdl);
+    print_forebear("Its source", entry->source.mdl);
+    if (entry->lender.mdl != entry->source.mdl)
+        print_forebear("The mapping is that of its source", entry->lender.mdl);
 }
 
 void vf_mdl_print(const struct vf_mdl *entry)
 {
-    print_story(entry, VF_EVENT_ALLOCATED);
+    vf_mdl_print_from(entry, VF_EVENT_ALLOCATED);
 }
 
-static void print_mdl(PMDL mdl, enum vf_event first)
+void vf_mdl_print_of(PMDL mdl, enum vf_event first)
 {
     struct vf_mdl entry;
     const enum vf_answer answer = vf_ask(&ke_the_machine, mdl, &entry);
@@ -86,7 +89,7 @@ static void print_mdl(PMDL mdl, enum vf_event first)
         return;
     }
     ke_print("MDL %p:\n", (void *)mdl);
-    print_story(&entry, first);
+    vf_mdl_print_from(&entry, first);
 }
 
 /* Named as if it were a return address, from the byte before. */
@@ -206,22 +209,6 @@ static const struct vf_rule_text *text_without_rule(ULONG code, uint64_t subcode
     return found;
 }
 
-/* Stops that no rule stands behind: a fault, or an exception that nobody handled. */
-static bool is_about_address(ULONG code)
-{
-    return code == PAGE_FAULT_IN_NONPAGED_AREA || code == ATTEMPTED_WRITE_TO_READONLY_MEMORY || code == DRIVER_IRQL_NOT_LESS_OR_EQUAL;
-}
-
-/* The block that ExFreePool was to free, as far as one is known. */
-static void print_bad_free(const uint64_t parameters[4])
-{
-    const uint64_t already_free = 0x07, va = parameters[0] == already_free ? parameters[3] : parameters[1];
-    struct ke_pool_block block;
-
-    if (mm_pool_find(&ke_the_machine, va, &block) || mm_pool_find_freed(&ke_the_machine, va, &block))
-        vf_block_print(&block);
-}
-
 static void print_own_stack(void)
 {
     struct vf_stack here = {0};
@@ -230,19 +217,7 @@ static void print_own_stack(void)
     print_stack("done at", &here);
 }
 
-static void print_mapping_of(uint64_t va)
-{
-    struct vf_mdl entry;
-
-    if (!vf_find_by_fault(&ke_the_machine, va, &entry))
-        return;
-    ke_print("Address 0x%llx is in, or just behind, the mapping of MDL %p%s:\n", (unsigned long long)va, (void *)entry.mdl,
-             entry.where[VF_EVENT_FREED] != NULL               ? ", which was freed"
-             : !vf_hold_lasts(&ke_the_machine, entry.source) ? ", whose source holds the pages no longer"
-                                                               : "");
-    vf_mdl_print(&entry);
-}
-
+/* A fault, or an exception that nobody handled, or a stop of a floor itself. */
 static void report_without_rule(ULONG code, const uint64_t parameters[4])
 {
     const struct vf_rule_text *text = text_without_rule(code, parameters[0]);
@@ -252,10 +227,7 @@ static void report_without_rule(ULONG code, const uint64_t parameters[4])
     else
         ke_print("\n%s (%x)\n\n", ke_bug_check_name(code), code);
     print_own_stack();
-    if (code == BAD_POOL_CALLER)
-        print_bad_free(parameters);
-    if (is_about_address(code))
-        print_mapping_of(parameters[0]);
+    vf_subject_print(code, parameters);
     if (text != NULL)
         print_advice(text);
 }
@@ -276,7 +248,7 @@ static void report_rule(ULONG code, const uint64_t parameters[4])
         for (size_t i = 0; i <= stop.of.more_blocks; i++)
             vf_block_print(&stop.of.block[i]);
     if (stop.of.mdl != NULL)
-        print_mdl(stop.of.mdl, stop.of.event);
+        vf_mdl_print_of(stop.of.mdl, stop.of.event);
     print_advice(rule);
 }
 
@@ -335,7 +307,7 @@ void vf_warn(enum vf_rule rule, struct vf_case of)
     if (of.held_ms != 0)
         print_held(of.held_ms);
     if (of.mdl != NULL)
-        print_mdl(of.mdl, of.event);
+        vf_mdl_print_of(of.mdl, of.event);
     host_symbols_end();
     ke_finding_end(&finding);
 }
@@ -347,7 +319,7 @@ void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, enum vf_ev
     host_symbols_begin();
     ke_finding_begin(&finding);
     ke_warn(rules[rule].slug, "%s; and so it is with %u MDL%s more, which have these call stacks too", rules[rule].what, count, count == 1 ? "" : "s");
-    print_story(example, event);
+    vf_mdl_print_from(example, event);
     host_symbols_end();
     ke_finding_end(&finding);
 }

@@ -73,6 +73,7 @@ struct vf_mdl {
     struct vf_mdl         *next_borrower;       /* each of them */
     struct vf_hold         lender;      /* partial without a mapping of its own: whose mapping it shares */
     size_t                 npages_locked;
+    const void            *process;     /* whose memory it has locked last; NULL: the system's, or the host program's */
     uintptr_t              advanced_to; /* MmAdvanceMdl has let go of the pages below */
     uintptr_t              mapped_at, buffer_at;        /* its own mapping, and the address that MmGetMdlVirtualAddress gave then */
     size_t                 mapped_bytes;
@@ -135,6 +136,10 @@ enum vf_answer vf_ask(struct machine *machine, PMDL mdl, struct vf_mdl *out);
 
 /* Copies of up to `room` entries that have any of these state bits, and how many there are in all. False: the record is busy. */
 bool vf_list(struct machine *machine, uint32_t state, struct vf_mdl *entries, size_t room, size_t *total);
+
+/* The same of entries that have pages locked, or brought them, and that are wanted: how many there are. 0 where the record is busy. */
+typedef bool vf_wanted(const struct vf_mdl *entry, uint64_t what);
+size_t vf_find_locked(struct machine *machine, vf_wanted *wanted, uint64_t what, struct vf_mdl *entries, size_t room);
 
 /* Add and remove state bits; `event` tells which stack to keep. */
 void vf_record(struct machine *machine, struct ke_site site, PMDL mdl, uint32_t set, uint32_t clear, enum vf_event event);
@@ -206,8 +211,12 @@ void vf_warn(enum vf_rule rule, struct vf_case of);
 /* Of MDLs that could be told with the very call stacks of this one: that there are so many more. */
 void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, enum vf_event event, unsigned count);
 
-/* What happened to an MDL, each event with its stack; and to the MDL that its pages come from. */
+/* What happened to an MDL, each event with its stack; and to the MDL that its pages come from. `first`: the event to begin with. */
 void vf_mdl_print(const struct vf_mdl *entry);
+void vf_mdl_print_from(const struct vf_mdl *entry, enum vf_event first);
+
+/* The same of the MDL at an address, alive or freed, under a line that names it. */
+void vf_mdl_print_of(PMDL mdl, enum vf_event first);
 
 /* What to do about a warning of this name; "" where that is unknown. */
 const char *vf_advice(const char *slug);
@@ -221,6 +230,10 @@ void vf_story_print(const char *title, const struct vf_stack *stack);
 
 /* As the hook bug_check_report: the rest of the report of a stop. */
 void vf_report(ULONG code, const uint64_t parameters[4]);
+
+/* ---- subjects.c: what a stop without a rule is about, as its parameters have it ---- */
+
+void vf_subject_print(ULONG code, const uint64_t parameters[4]);
 
 /* ---- lineage.c: rules that follow an MDL back to where its pages come from ---- */
 
