@@ -238,6 +238,7 @@ static void build_check(struct ke_site site, PMDL mdl)
     uintptr_t va;
 
     use_check(site, mdl);
+    vf_require_room(site, mdl);
     va = mdl_va(mdl);
     kind = mm_classify(the(), va, &space);
     if (kind == MM_KIND_PAGED_POOL || kind == MM_KIND_PROCESS)
@@ -279,6 +280,7 @@ static void require_lockable(struct ke_site site, PMDL mdl, enum vf_rule rule)
     vf_require_alive(site, mdl);
     if (mdl_has(mdl, forbidden) || has_state(mdl, VF_LOCKED | VF_MAPPED))
         vf_stop(rule, about(site, mdl), address(mdl), flags_of(mdl), flags_of(mdl) & forbidden, 0);
+    vf_require_room(site, mdl);
 }
 
 /* A mapping of a device's memory has pages that no PFN database holds. */

@@ -256,6 +256,11 @@ void vf_check_lent_mapping(struct ke_site site, PMDL mdl);
 void vf_revoke_borrowed(PMDL mdl);
 
 /* ---- invariant.c: buffers that must not change while a request is under way; nothing without their flags ---- */
+/* ---- room.c ---- */
+
+/* Stops where the page numbers of its buffer would be written behind the MDL. */
+void vf_require_room(struct ke_site site, PMDL mdl);
+
 
 void vf_invariant_call(struct ke_site site, PDEVICE_OBJECT device, PIRP irp);
 void vf_invariant_complete(struct ke_site site, PIRP irp);

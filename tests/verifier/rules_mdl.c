@@ -26,6 +26,68 @@ RULE_GOOD(TARGET_TOO_SMALL)
     free_all(source, va);
 }
 
+/* ---- room for page numbers -------------------------------------------------------------------------------------- */
+
+RULE_BAD(MDL_TOO_SMALL)
+{
+    UCHAR *va = user_buffer();
+    PMDL mdl = IoAllocateMdl(va, PAGE_SIZE, FALSE, FALSE, NULL);
+
+    MmInitializeMdl(mdl, va, LENGTH);
+    PARAMETERS(p(&MmGetMdlPfnArray(mdl)[1]), 1, ANYTHING, 0);
+    MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
+}
+
+RULE_GOOD(MDL_TOO_SMALL)
+{
+    UCHAR *va = user_buffer();
+    PMDL mdl = IoAllocateMdl(NULL, LENGTH, FALSE, FALSE, NULL);
+
+    MmInitializeMdl(mdl, va, LENGTH);
+    MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
+    free_all(mdl, va);
+}
+
+/* MmBuildMdlForNonPagedPool fills in numbers as well. */
+STOP_TEST_ANY_P1(mistakes, build__more_than_the_mdl_was_made_for__stops_before_it_writes, 0xCD)
+{
+    UCHAR *pool = pool_pages(8);
+    PMDL mdl = mdl_over(pool, PAGE_SIZE);
+
+    mdl->ByteCount = 8 * PAGE_SIZE;
+    MmBuildMdlForNonPagedPool(mdl);
+}
+
+/* MmInitializeMdl believes that the memory is large enough; a block of pool says how large it is. */
+static void lock_mdl_in_small_block(void *context HARNESS_UNUSED)
+{
+    UCHAR *va = user_buffer();
+    PMDL mdl = ExAllocatePool2(POOL_FLAG_NON_PAGED, sizeof(MDL) + sizeof(PFN_NUMBER), TEST_TAG);
+
+    MmInitializeMdl(mdl, va, LENGTH);
+    MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
+}
+
+TEST_UNTIDY(mistakes, lock__mdl_longer_than_its_pool_block__stops)
+{
+    EXPECT_EQ(run_until_stop(lock_mdl_in_small_block, NULL).code, 0xCD);
+}
+
+/* An MDL in a driver's own structure, made for as much as it is used for. */
+SILENT_TEST(habits, mdl_with_room_on_the_stack__is_silent)
+{
+    struct {
+        MDL        mdl;
+        PFN_NUMBER pfns[17];
+    } own;
+    UCHAR *va = user_buffer();
+
+    MmInitializeMdl(&own.mdl, va, LENGTH);
+    MmProbeAndLockPages(&own.mdl, UserMode, IoReadAccess);
+    MmUnlockPages(&own.mdl);
+    pinion_user_free(va);
+}
+
 RULE_BAD(OUTSIDE_SOURCE)
 {
     UCHAR *va = user_buffer();
