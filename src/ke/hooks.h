@@ -102,7 +102,8 @@ struct ke_hooks {
     void (*mdl_map_check)(struct ke_site site, const struct ke_map_call *call);
     void (*mdl_map_obsolete_check)(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode);
     void (*mdl_reserved_map_check)(struct ke_site site, PMDL mdl);
-    bool (*mdl_is_read_locked)(PMDL mdl);       /* locked for IoReadAccess: its mapping must not be written through */
+    bool (*mdl_is_locked)(PMDL mdl);            /* it holds a lock, whatever its flags say */
+    bool (*mdl_is_read_locked)(PMDL mdl);       /* its pages, or its source's, were locked for IoReadAccess: its mapping must not be written through */
     void (*mdl_map_record)(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode);
     void (*mdl_map_failed_record)(struct ke_site site, PMDL mdl);           /* the routine returns NULL */
     void (*mdl_unmap_check)(struct ke_site site, PVOID va, PMDL mdl, bool user, bool mine);    /* `mine`: va is a user mapping of it here */

@@ -28,14 +28,37 @@ static void advance_mapping(struct machine *machine, PMDL mdl, ULONG bytes, size
     if (!mdl_has(mdl, MDL_MAPPED_TO_SYSTEM_VA) || !own)
         return;
     ke_count(KE_SYSTEM_PAGES_MAPPED, -(int64_t)passed);
-    if (mm_classify(machine, va, &space) == MM_KIND_SYSTEM_PTE)
-        mm_space_advance_mapping(space, va, passed);
+    if (mm_classify(machine, va, &space) == MM_KIND_SYSTEM_PTE && mm_space_advance_mapping(space, va, passed) == MM_REGION_RESERVED)
+        mdl->MappedSystemVa = (PVOID)(va + passed * PAGE_SIZE);         /* without the byte offset, as it was mapped */
+}
+
+/*
+ * A lock of its own, as the verifier knows. Without it the flags say so: those of a partial MDL, of nonpaged or of device memory may well
+ * have been set by the driver.
+ */
+static inline bool is_locked(const struct machine *machine, PMDL mdl)
+{
+    const unsigned flags = (USHORT)mdl->MdlFlags & (MDL_PAGES_LOCKED | MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL | MDL_IO_SPACE);
+
+    if (UNLIKELY(machine->hooks.mdl_is_locked != NULL))
+        return machine->hooks.mdl_is_locked(mdl);
+    return flags == MDL_PAGES_LOCKED;
+}
+
+/* Of pages that somebody allocated for an MDL, which counts as locked for as long as they exist. */
+static bool is_kept_by_owner(const struct machine *machine, PFN_NUMBER pfn)
+{
+    uint32_t page;
+
+    return mm_page_of_pfn(machine, pfn, &page) && mm_frame_state(machine, page) != MM_FRAME_FREE
+        && mm_frame_state(machine, page) != MM_FRAME_SPACE && atomic_load(&mm_frame(machine, page)->pins) == 0;
 }
 
 static void unlock_passed(struct machine *machine, PMDL mdl, size_t span, size_t passed)
 {
-    if (!mm_unlock_range(machine, (uintptr_t)mdl->StartVa, mdl_pfns(mdl), span, passed))
-        mm_unlock_pages(machine, mdl_pfns(mdl), passed);
+    if (mm_unlock_range(machine, (uintptr_t)mdl->StartVa, mdl_pfns(mdl), span, passed) || is_kept_by_owner(machine, mdl_pfns(mdl)[0]))
+        return;
+    mm_unlock_pages(machine, mdl_pfns(mdl), passed);
 }
 
 /*
@@ -60,7 +83,7 @@ NTSTATUS MmAdvanceMdl(PMDLX Mdl, ULONG NumberOfBytes)
     if (mdl_has(Mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL))
         advance_mapping(machine, Mdl, NumberOfBytes, passed);
     if (passed != 0) {
-        if (mdl_has(Mdl, MDL_PAGES_LOCKED))
+        if (is_locked(machine, Mdl))
             unlock_passed(machine, Mdl, span, passed);
         rtl_move_words(mdl_pfns(Mdl), mdl_pfns(Mdl) + passed, span - passed);
     }

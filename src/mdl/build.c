@@ -29,6 +29,8 @@ VOID MmBuildMdlForNonPagedPool(PMDLX MemoryDescriptorList)
     start = (uintptr_t)mdl->StartVa;
     npages = mdl_span(mdl);
     resident = mm_translate_range(machine, start, npages, mdl_pfns(mdl));
+    if (machine->options.verifier != 0)
+        resident = mm_count_present(machine, start, resident);
     if (resident < npages && mm_pool_page_behind(machine, start + resident * PAGE_SIZE, &mdl_pfns(mdl)[resident]))
         resident++;
     if (resident < npages)

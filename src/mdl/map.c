@@ -104,7 +104,7 @@ static bool has_host_page(PMDL mdl, size_t npages)
     const PPFN_NUMBER pfns = mdl_pfns(mdl);
 
     for (size_t i = 0; i < npages; i++)
-        if (pfns[i] >= MM_HOST_PFN_BASE && pfns[i] != MM_NO_PFN)
+        if (mm_is_host_pfn(pfns[i]))
             return true;
     return false;
 }
@@ -131,9 +131,14 @@ static bool map_privately(struct machine *machine, const struct mm_map_request *
     return NT_SUCCESS(mm_space_map(machine, ptes, request, va));
 }
 
+bool mdl_is_for_reading(const struct machine *machine, PMDL mdl)
+{
+    return machine->hooks.mdl_is_read_locked != NULL && machine->hooks.mdl_is_read_locked(mdl);
+}
+
 static struct mm_map_request private_request(const struct machine *machine, PMDL mdl, ULONG priority)
 {
-    const bool read_locked = machine->hooks.mdl_is_read_locked != NULL && machine->hooks.mdl_is_read_locked(mdl);
+    const bool read_locked = mdl_is_for_reading(machine, mdl);
 
     return (struct mm_map_request){
         .pfns = mdl_pfns(mdl),
@@ -196,11 +201,13 @@ static void settle_cache_type(const struct machine *machine, PMDL mdl, MEMORY_CA
             mm_frame(machine, page)->cache = (uint8_t)(cache + 1);
 }
 
-/* The address of the first byte, or NULL when it cannot be mapped. */
+/* The address of the first byte, or NULL when it cannot be mapped: an MDL of no bytes has no page to be mapped. */
 static PVOID map_system(struct machine *machine, PMDL mdl, MEMORY_CACHING_TYPE cache, ULONG priority)
 {
     uintptr_t va;
 
+    if (mdl_span(mdl) == 0)
+        return NULL;
     if (!find_held(machine, mdl, priority, &va) && !find_or_map(machine, mdl, priority, &va))
         return NULL;
     if (cache != MmCached)

@@ -110,6 +110,8 @@ PVOID MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG PoolTag, P
     UNREFERENCED_PARAMETER(CacheType);
     KE_HOOK(machine, mdl_reserved_map_check, mdl);
     request.npages = mdl_span(mdl);
+    if (mdl_is_for_reading(machine, mdl))
+        request.attributes = MM_READ;
     if (region.mapped != 0)
         ke_bug_check(SYSTEM_PTE_MISUSE, MAP_STILL_MAPPED, va, va, va + (uintptr_t)(region.mapped - 1) * PAGE_SIZE);
     if (request.npages > region.npages || request.npages == 0)
@@ -124,7 +126,7 @@ PVOID MmMapLockedPagesWithReservedMapping(PVOID MappingAddress, ULONG PoolTag, P
 }
 
 /*
- * Undo MmMapLockedPagesWithReservedMapping; the reservation stays.
+ * Undo MmMapLockedPagesWithReservedMapping, for pages that MmAdvanceMdl has passed meanwhile as well; the reservation stays.
  *
  * Another tag, nothing mapped, or another number of pages: bug check 0xDA/0x108 to 0x10C.
  * IRQL: <= DISPATCH_LEVEL.
@@ -136,15 +138,16 @@ VOID MmUnmapReservedMapping(PVOID BaseAddress, ULONG PoolTag, PMDLX MemoryDescri
     PMDL mdl = MemoryDescriptorList;
     const uintptr_t va = span_page_base((uintptr_t)BaseAddress);
     const struct mm_region region = require_reservation(machine, va, PoolTag, &at_unmap);
+    const size_t live = region.mapped - (region.live_first - region.first);
     size_t npages;
 
     KE_HOOK(machine, mdl_use_check, mdl);
     npages = mdl_span(mdl);
     if (npages > region.npages)
         ke_bug_check(SYSTEM_PTE_MISUSE, UNMAP_TOO_MANY, va, region.npages, npages);
-    if (npages > region.mapped)
+    if (npages > live)
         ke_bug_check(SYSTEM_PTE_MISUSE, UNMAP_NOT_MAPPED, va, PoolTag, npages);
-    if (npages < region.mapped)
+    if (npages < live)
         ke_bug_check(SYSTEM_PTE_MISUSE, UNMAP_TOO_FEW, va, PoolTag, npages);
     mm_space_unmap_reserved(ptes(machine), va);
     mdl_note_unmapped(mdl, npages);

@@ -38,6 +38,9 @@ enum mdl_place mdl_special_place(const struct machine *machine, const MDL *mdl, 
 /* Bug check 0x1A/0x1233 for the first page of the MDL that could be taken away while it is mapped. */
 void mdl_require_held(struct machine *machine, PMDL mdl);
 
+/* Its pages were locked for reading, as far as the verifier knows, so that its system mapping is read-only. */
+bool mdl_is_for_reading(const struct machine *machine, PMDL mdl);
+
 /* A system mapping of the MDL was made at va, or ended. */
 void mdl_note_mapped(PMDL mdl, uintptr_t va);
 void mdl_note_unmapped(PMDL mdl, size_t npages);

@@ -31,6 +31,23 @@
 /* Above it are MM_BAD_POINTER, whose page Linux gives to nobody, and the addresses of Linux itself: system space without a page. */
 #define MM_HIGHEST_USER_ADDRESS ((uintptr_t)MM_BAD_POINTER - 1)
 
+/* Linux gives nobody the pages below: NULL and its neighbours. */
+#define MM_LOWEST_HOST_ADDRESS ((uintptr_t)0x10000)
+
+/* Can a page of the host process be there at all? */
+static inline bool mm_is_host_address(uintptr_t va)
+{
+    return va - MM_LOWEST_HOST_ADDRESS <= MM_HIGHEST_USER_ADDRESS - MM_LOWEST_HOST_ADDRESS;
+}
+
+/* The number of such a page? What a driver has not filled in, or has overwritten, is mostly a number beyond. */
+static inline bool mm_is_host_pfn(PFN_NUMBER pfn)
+{
+    const PFN_NUMBER lowest = MM_HOST_PFN_BASE + (MM_LOWEST_HOST_ADDRESS >> SPAN_PAGE_SHIFT);
+
+    return pfn - lowest <= (MM_HIGHEST_USER_ADDRESS - MM_LOWEST_HOST_ADDRESS) >> SPAN_PAGE_SHIFT;
+}
+
 enum mm_frame_state {
     MM_FRAME_FREE,
     MM_FRAME_SPACE,             /* belongs to a page of a space: a process's memory, or paged pool */
@@ -311,8 +328,8 @@ void             mm_space_unreserve(struct mm_space *space, uintptr_t va);
 /* A copy of the region that an address lies in. */
 bool mm_space_region(struct mm_space *space, uintptr_t va, struct mm_region *out);
 
-/* MmAdvanceMdl passed npages of the mapping that va lies in. */
-void mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npages);
+/* MmAdvanceMdl passed npages of the mapping that va lies in; which kind of region that is. */
+enum mm_region_kind mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npages);
 
 /* ---- pin.c: locks on pages ---- */
 
@@ -348,6 +365,9 @@ void *mm_locked_run(struct machine *machine, uintptr_t va, const PFN_NUMBER *pfn
 
 /* How many from the start may be mapped: memory that exists, and that cannot be taken away. */
 size_t mm_count_held(struct machine *machine, const PFN_NUMBER *pfns, size_t npages, struct mm_witness *witness);
+
+/* How many pages of a range from the start are no missing ones of the host: asks Linux for each that is the host's. */
+size_t mm_count_present(const struct machine *machine, uintptr_t va, size_t npages);
 
 /* Does any page have this number: RAM, a device's, or the host's? */
 bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn);

@@ -48,11 +48,6 @@ static bool drop_pin(_Atomic uint32_t *count, PFN_NUMBER pfn)
 
 /* ---- pins by frame ---- */
 
-static bool is_host_pfn(PFN_NUMBER pfn)
-{
-    return pfn >= MM_HOST_PFN_BASE && pfn != MM_NO_PFN;
-}
-
 /* Near the limit the claims count too, and from here on none is made in this space. */
 static bool has_room_for_pin(struct machine *machine, struct mm_space *space, uint32_t page)
 {
@@ -80,7 +75,7 @@ static bool pin_pfn(struct machine *machine, PFN_NUMBER pfn)
 {
     uint32_t page;
 
-    if (is_host_pfn(pfn))
+    if (mm_is_host_pfn(pfn))
         return true;
     return mm_page_of_pfn(machine, pfn, &page) && pin_frame(machine, page);
 }
@@ -109,7 +104,7 @@ static void unpin_pfn(struct machine *machine, PFN_NUMBER pfn)
     struct mm_frame *frame;
     uint32_t page;
 
-    if (is_host_pfn(pfn))
+    if (mm_is_host_pfn(pfn))
         return;
     if (!mm_page_of_pfn(machine, pfn, &page))
         stop_unlocked_too_often(pfn);
@@ -125,7 +120,7 @@ static size_t host_run(const PFN_NUMBER *pfns, size_t n)
 {
     const struct rtl_steps numbers = rtl_steps_up_from(pfns[0]);
 
-    return is_host_pfn(pfns[0]) ? rtl_lanes->count_steps(pfns, &numbers, n) : 0;
+    return mm_is_host_pfn(pfns[0]) ? rtl_lanes->count_steps(pfns, &numbers, n) : 0;
 }
 
 static void unpin_pfns(struct machine *machine, const PFN_NUMBER *pfns, size_t n)
@@ -458,7 +453,7 @@ bool mm_pfn_exists(const struct machine *machine, PFN_NUMBER pfn)
 {
     uint32_t page;
 
-    return is_host_pfn(pfn) || mm_is_io_pfn(pfn) || mm_page_of_pfn(machine, pfn, &page);
+    return mm_is_host_pfn(pfn) || mm_is_io_pfn(pfn) || mm_page_of_pfn(machine, pfn, &page);
 }
 
 size_t mm_pfns_exist(const struct machine *machine, const PFN_NUMBER *pfns, size_t n)
@@ -477,7 +472,7 @@ bool mm_pfn_is_held(const struct machine *machine, PFN_NUMBER pfn)
 {
     uint32_t page;
 
-    if (is_host_pfn(pfn) || mm_is_io_pfn(pfn))
+    if (mm_is_host_pfn(pfn) || mm_is_io_pfn(pfn))
         return true;
     if (!mm_page_of_pfn(machine, pfn, &page))
         return false;

@@ -823,6 +823,7 @@ void mm_space_unmap_reserved(struct mm_space *space, uintptr_t va)
     mm_space_fill_attributes(space, region->first, region->mapped, MM_USED | MM_ALIAS);
     mm_space_revoke(space, region->first, region->mapped);
     region->mapped = 0;
+    region->live_first = region->first;
     region->mdl = NULL;
     host_mutex_unlock(&space->lock);
 }
@@ -834,8 +835,9 @@ void mm_space_unreserve(struct mm_space *space, uintptr_t va)
     host_mutex_unlock(&space->lock);
 }
 
-void mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npages)
+enum mm_region_kind mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npages)
 {
+    enum mm_region_kind kind = MM_REGION_MEMORY;
     struct mm_region *region;
 
     host_mutex_lock(&space->lock);
@@ -844,6 +846,8 @@ void mm_space_advance_mapping(struct mm_space *space, uintptr_t va, size_t npage
         region->live_first += (uint32_t)npages;
         region->first_pfn = space->pfns[region->live_first];
         region->start_va += npages * HOST_PAGE_SIZE;
+        kind = region->kind;
     }
     host_mutex_unlock(&space->lock);
+    return kind;
 }

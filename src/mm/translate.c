@@ -58,7 +58,7 @@ PFN_NUMBER mm_translate(const struct machine *machine, uintptr_t va)
 
     switch (mm_classify(machine, va, &space)) {
     case MM_KIND_HOST:
-        return MM_HOST_PFN_BASE + (va >> SPAN_PAGE_SHIFT);
+        return mm_is_host_address(va) ? MM_HOST_PFN_BASE + (va >> SPAN_PAGE_SHIFT) : MM_NO_PFN;
     case MM_KIND_WINDOW:
         return translate_in_window(machine, va);
     default:
@@ -102,6 +102,24 @@ size_t mm_translate_range(const struct machine *machine, uintptr_t va, size_t np
     if (LIKELY(mm_window_page(machine, va, &page)))
         return translate_window_range(machine, page, npages, pfns);
     return translate_one_by_one(machine, va, npages, pfns);
+}
+
+/* ---- host memory that is there ---- */
+
+static bool is_missing_host_page(const struct machine *machine, uintptr_t va)
+{
+    struct mm_space *space;
+
+    return mm_classify(machine, va, &space) == MM_KIND_HOST && !host_is_readable((const void *)va);
+}
+
+size_t mm_count_present(const struct machine *machine, uintptr_t va, size_t npages)
+{
+    size_t n = 0;
+
+    while (n < npages && !is_missing_host_page(machine, va + n * HOST_PAGE_SIZE))
+        n++;
+    return n;
 }
 
 /* ---- the routines ---- */

@@ -28,11 +28,6 @@ void mm_window_stop_execution(struct machine *machine, uint32_t page)
     frame->executable = frame->executed = 0;
 }
 
-static bool is_host_pfn(PFN_NUMBER pfn)
-{
-    return pfn >= MM_HOST_PFN_BASE && pfn != MM_NO_PFN;
-}
-
 size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, void **va)
 {
     struct rtl_steps numbers;
@@ -41,7 +36,7 @@ size_t mm_first_run(const struct machine *machine, const PFN_NUMBER *pfns, size_
 
     if (n == 0)
         return 0;
-    if (is_host_pfn(pfns[0])) {
+    if (mm_is_host_pfn(pfns[0])) {
         *va = (void *)((pfns[0] - MM_HOST_PFN_BASE) << SPAN_PAGE_SHIFT);
         numbers = rtl_steps_up_from(pfns[0]);
         return rtl_lanes->count_steps(pfns, &numbers, n);

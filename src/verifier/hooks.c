@@ -478,9 +478,14 @@ static void reserved_map_check(struct ke_site site, PMDL mdl)
     require_pages_held(site, mdl);
 }
 
+static bool is_locked(PMDL mdl)
+{
+    return has_state(mdl, VF_LOCKED);
+}
+
 static bool is_read_locked(PMDL mdl)
 {
-    return has_state(mdl, VF_LOCKED) && !mdl_has(mdl, MDL_WRITE_OPERATION);
+    return vf_lookup(the(), mdl).read_locked;
 }
 
 static void map_record(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode)
@@ -844,6 +849,7 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_map_check = map_check,
         .mdl_map_obsolete_check = map_obsolete_check,
         .mdl_reserved_map_check = reserved_map_check,
+        .mdl_is_locked = is_locked,
         .mdl_is_read_locked = is_read_locked,
         .mdl_map_record = map_record,
         .mdl_map_failed_record = vf_note_not_mapped,

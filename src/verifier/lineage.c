@@ -32,6 +32,12 @@ void vf_require_alive(struct ke_site site, PMDL mdl)
             (uintptr_t)mdl, 0, site.ip, 0);
 }
 
+static void check_passed(const struct vf_mdl *entry, struct vf_case of)
+{
+    if (entry->source.mdl != NULL && vf_lookup(the(), entry->source.mdl).advanced_to > (uintptr_t)of.mdl->StartVa)
+        vf_warn(VF_PARTIAL_PASSED_BY_ADVANCE, of);
+}
+
 void vf_check_source(struct ke_site site, PMDL mdl)
 {
     const struct vf_mdl entry = vf_lookup(the(), mdl);
@@ -41,8 +47,8 @@ void vf_check_source(struct ke_site site, PMDL mdl)
         return;
     if (!vf_hold_lasts(the(), entry.source))
         vf_warn(VF_PARTIAL_OUTLIVES_SOURCE, of);
-    else if (vf_lookup(the(), entry.source.mdl).advanced_to > (uintptr_t)mdl->StartVa)
-        vf_warn(VF_PARTIAL_PASSED_BY_ADVANCE, of);
+    else
+        check_passed(&entry, of);
 }
 
 /* Pages may be held by more than one lock. */
@@ -100,7 +106,10 @@ void vf_check_access(uintptr_t va)
 void vf_check_lent_mapping(struct ke_site site, PMDL mdl)
 {
     const struct vf_mdl entry = vf_lookup(the(), mdl);
+    const struct vf_case of = {.site = site, .mdl = mdl};
 
     if (!vf_hold_lasts(the(), entry.lender))
-        vf_warn(VF_PARTIAL_OUTLIVES_MAPPING, (struct vf_case){.site = site, .mdl = mdl});
+        vf_warn(VF_PARTIAL_OUTLIVES_MAPPING, of);
+    else if (entry.lender.mdl != NULL)
+        check_passed(&entry, of);
 }

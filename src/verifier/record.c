@@ -280,6 +280,8 @@ uint32_t vf_now_ms(void)
 /* A lock and a mapping have their numbers as long as their state bits are set. */
 static void set_holds_locked(struct vf_state *state, struct vf_mdl *entry, uint32_t set, uint32_t clear)
 {
+    if ((set | clear) & (VF_LOCKED | VF_PAGES | VF_PARTIAL | VF_BUILT))
+        entry->read_locked = (set & VF_LOCKED) && !mdl_has(entry->mdl, MDL_WRITE_OPERATION);
     if (clear & (VF_LOCKED | VF_PAGES)) {
         entry->hold = (struct vf_hold){0};
         entry->borrowers = NULL;
@@ -404,6 +406,7 @@ void vf_record_lineage(struct machine *machine, PMDL source, PMDL target)
     if (from != NULL && entry != NULL) {
         entry->source = from->hold.mdl != NULL ? from->hold : from->source;
         entry->lender = from->mapping.mdl != NULL ? from->mapping : from->lender;
+        entry->read_locked = from->read_locked;
     }
     host_mutex_unlock(&state->lock);
 }

@@ -74,6 +74,7 @@ struct vf_mdl {
     struct vf_hold         lender;      /* partial without a mapping of its own: whose mapping it shares */
     size_t                 npages_locked;
     const void            *process;     /* whose memory it has locked last; NULL: the system's, or the host program's */
+    bool                   read_locked; /* its pages, or a partial MDL's source's, were locked for IoReadAccess */
     uintptr_t              advanced_to; /* MmAdvanceMdl has let go of the pages below */
     uintptr_t              mapped_at, buffer_at;        /* its own mapping, and the address that MmGetMdlVirtualAddress gave then */
     size_t                 mapped_bytes;
@@ -255,12 +256,12 @@ void vf_check_lent_mapping(struct ke_site site, PMDL mdl);
 /* Before an MDL's hold on its pages is off the record: whatever partial MDLs still map of them is out of reach from here on. */
 void vf_revoke_borrowed(PMDL mdl);
 
-/* ---- invariant.c: buffers that must not change while a request is under way; nothing without their flags ---- */
 /* ---- room.c ---- */
 
 /* Stops where the page numbers of its buffer would be written behind the MDL. */
 void vf_require_room(struct ke_site site, PMDL mdl);
 
+/* ---- invariant.c: buffers that must not change while a request is under way; nothing without their flags ---- */
 
 void vf_invariant_call(struct ke_site site, PDEVICE_OBJECT device, PIRP irp);
 void vf_invariant_complete(struct ke_site site, PIRP irp);

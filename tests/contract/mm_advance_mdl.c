@@ -785,3 +785,92 @@ WARN_TEST(mm_advance_mdl, advance__above_dispatch_level__warns, "irql-too-high")
     KeLowerIrql(before);
     release(&locked);
 }
+
+/* ---- Locks are what was locked, not what the flags say --------------------------------------------------------- */
+
+/* MmAdvanceMdl-15: an MDL of nonpaged memory holds no lock, even where the driver set MDL_PAGES_LOCKED. */
+SILENT_TEST(mm_advance_mdl, advance__nonpaged_with_locked_flag_set_by_hand__unlocks_nothing)
+{
+    UCHAR *const block = pool_pages(PAGES);
+    const PMDL mdl = mdl_over(block, BYTES);
+
+    MmBuildMdlForNonPagedPool(mdl);
+    mdl->MdlFlags |= MDL_PAGES_LOCKED;
+    EXPECT_STATUS(MmAdvanceMdl(mdl, PAGE_SIZE + 1), STATUS_SUCCESS);
+    EXPECT_PTR_EQ(system_address(mdl), block + PAGE_SIZE + 1);
+    IoFreeMdl(mdl);
+    ExFreePoolWithTag(block, TEST_TAG);
+}
+
+/* MmAdvanceMdl-15: neither does an MDL of a device's memory. */
+SILENT_TEST(mm_advance_mdl, advance__io_space__unlocks_nothing)
+{
+    MM_PHYSICAL_ADDRESS_LIST range = {.PhysicalAddress = {.QuadPart = 0xD0000000}, .NumberOfBytes = PAGES * PAGE_SIZE};
+    PMDL mdl = NULL;
+
+    EXPECT_STATUS(MmAllocateMdlForIoSpace(&range, 1, &mdl), STATUS_SUCCESS);
+    EXPECT_STATUS(MmAdvanceMdl(mdl, PAGE_SIZE + 1), STATUS_SUCCESS);
+    EXPECT_EQ(MmGetMdlPfnArray(mdl)[0], 0xD0001);
+    IoFreeMdl(mdl);
+}
+
+static void advance_own_pages(void)
+{
+    const PHYSICAL_ADDRESS zero = {.QuadPart = 0}, highest = {.QuadPart = MAXLONGLONG};
+    const PMDL mdl = MmAllocatePagesForMdlEx(zero, highest, zero, PAGES * PAGE_SIZE, MmCached, 0);
+    PFN_NUMBER pfns[PAGES];
+
+    EXPECT(mdl != NULL);
+    memcpy(pfns, MmGetMdlPfnArray(mdl), sizeof(pfns));
+    EXPECT_STATUS(MmAdvanceMdl(mdl, PAGE_SIZE + 1), STATUS_SUCCESS);
+    EXPECT_MEM_EQ(MmGetMdlPfnArray(mdl), pfns + 1, sizeof(pfns) - sizeof(pfns[0]));
+    MmInitializeMdl(mdl, NULL, PAGES * PAGE_SIZE);
+    memcpy(MmGetMdlPfnArray(mdl), pfns, sizeof(pfns));
+    MmFreePagesFromMdl(mdl);
+    ExFreePool(mdl);
+}
+
+/* MmAdvanceMdl-15: pages that were allocated for the MDL are held by their owner, who frees them. */
+SILENT_TEST(mm_advance_mdl, advance__own_pages__unlocks_nothing)
+{
+    advance_own_pages();
+}
+
+/* MmAdvanceMdl-15: it does not take the verifier to know. */
+SILENT_TEST(mm_advance_mdl, advance__own_pages_without_verifier__unlocks_nothing)
+{
+    boot("verifier=off");
+    advance_own_pages();
+}
+
+/* Advance a second MDL of the same pages, to which the driver gave the flag, and unlock the first. */
+static void advance_beside(const struct locked *locked, PMDL other)
+{
+    const uint64_t before = counters_now().locked_pages;
+
+    other->MdlFlags |= MDL_PAGES_LOCKED;
+    EXPECT_STATUS(MmAdvanceMdl(other, TO_PAGE_1 + PAGE_SIZE), STATUS_SUCCESS);
+    EXPECT_EQ(counters_now().locked_pages, before);
+    IoFreeMdl(other);
+    release(locked);
+}
+
+/* MmAdvanceMdl-15: a partial MDL has no lock; its source's is not touched. */
+SILENT_TEST(mm_advance_mdl, advance__partial_with_locked_flag_set_by_hand__leaves_the_sources_lock)
+{
+    const struct locked locked = make_locked();
+    const PMDL part = mdl_over(locked.va, BYTES);
+
+    IoBuildPartialMdl(locked.mdl, part, locked.va, BYTES);
+    advance_beside(&locked, part);
+}
+
+/* MmAdvanceMdl-15: with the verifier, nor has a copy of page numbers, whatever its flags say. */
+SILENT_TEST(mm_advance_mdl, advance__copied_numbers_with_locked_flag__leaves_the_others_lock)
+{
+    const struct locked locked = make_locked();
+    const PMDL copy = mdl_over(locked.va, BYTES);
+
+    memcpy(MmGetMdlPfnArray(copy), MmGetMdlPfnArray(locked.mdl), mdl_pages(copy) * sizeof(PFN_NUMBER));
+    advance_beside(&locked, copy);
+}

@@ -619,3 +619,34 @@ WARN_TEST(mm_build_mdl_for_nonpaged_pool, build__above_dispatch_level__warns, "i
     IoFreeMdl(mdl);
     ExFreePoolWithTag(block, TEST_TAG);
 }
+
+/* ---- Memory that is not there ---------------------------------------------------------------------------------- */
+
+/* MmBuildMdlForNonPagedPool-07 MmBuildMdlForNonPagedPool-32: NULL, as a driver has it that does not look at what pool gave. */
+STOP_TEST(mm_build_mdl_for_nonpaged_pool, build__null__stops, MEMORY_MANAGEMENT, 0x1240)
+{
+    MmBuildMdlForNonPagedPool(mdl_over(NULL, PAGE_SIZE));
+}
+
+/* MmBuildMdlForNonPagedPool-32: the verifier is not needed for that. */
+STOP_TEST(mm_build_mdl_for_nonpaged_pool, build__null_without_verifier__stops, MEMORY_MANAGEMENT, 0x1240)
+{
+    boot("verifier=off");
+    MmBuildMdlForNonPagedPool(mdl_over(NULL, PAGE_SIZE));
+}
+
+/* MmBuildMdlForNonPagedPool-32: an address that no page can have. */
+STOP_TEST(mm_build_mdl_for_nonpaged_pool, build__impossible_address__stops, MEMORY_MANAGEMENT, 0x1240)
+{
+    MmBuildMdlForNonPagedPool(mdl_over((PVOID)(ULONG_PTR)0xCDCDCDCDCDCDC000, PAGE_SIZE));
+}
+
+/* MmBuildMdlForNonPagedPool-32: the second page of the buffer is not there. */
+STOP_TEST(mm_build_mdl_for_nonpaged_pool, build__host_page_that_nobody_may_read__stops, MEMORY_MANAGEMENT, 0x1240)
+{
+    UCHAR *const va = mmap(NULL, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    EXPECT(va != MAP_FAILED);
+    EXPECT_EQ(mprotect(va + PAGE_SIZE, PAGE_SIZE, PROT_NONE), 0);
+    MmBuildMdlForNonPagedPool(mdl_over(va, 2 * PAGE_SIZE));
+}

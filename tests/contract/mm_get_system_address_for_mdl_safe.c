@@ -466,6 +466,57 @@ TEST_UNTIDY(mm_get_system_address, get__locked_for_reading__store_is_reported)
     EXPECT(stop.stopped || stop_warnings(&stop, NULL) == 1);
 }
 
+static void write_part_of_read_locked(void *context HARNESS_UNUSED)
+{
+    UCHAR *const va = user_pages(1, PAGE_READONLY);
+    const PMDL mdl = mdl_over(va, PAGE_SIZE), part = mdl_over(va, PAGE_SIZE);
+
+    MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
+    IoBuildPartialMdl(mdl, part, va, PAGE_SIZE);
+    touch_store(MmGetSystemAddressForMdlSafe(part, NORMAL_NX));
+}
+
+/* MmGetSystemAddressForMdlSafe-24: the same through a partial MDL of it, which has pages that its user may not even write. */
+TEST_UNTIDY(mm_get_system_address, get__partial_of_locked_for_reading__store_is_reported)
+{
+    EXPECT_EQ(run_until_stop(write_part_of_read_locked, NULL).code, ATTEMPTED_WRITE_TO_READONLY_MEMORY);
+}
+
+static void expect_no_address(PMDL mdl)
+{
+    const ULONG bytes = mdl->ByteCount;
+    const CSHORT flags = mdl->MdlFlags;
+
+    mdl->ByteCount = 0;
+    EXPECT(MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX) == NULL);
+    EXPECT(MmMapLockedPagesSpecifyCache(mdl, KernelMode, MmCached, NULL, FALSE, NORMAL_NX) == NULL);
+    EXPECT_EQ(mdl->MdlFlags, flags);
+    mdl->ByteCount = bytes;
+}
+
+/* MmGetSystemAddressForMdlSafe-03: an MDL of no bytes has no page that could be mapped. */
+SILENT_TEST(mm_get_system_address, get__no_bytes__is_null)
+{
+    UCHAR *const va = user_pattern(1, 3);
+    const PMDL mdl = locked_mdl(va, PAGE_SIZE);
+
+    expect_no_address(mdl);
+    unlock_and_free(mdl);
+    pinion_user_free(va);
+}
+
+/* MmGetSystemAddressForMdlSafe-03: nor has it without the verifier. */
+SILENT_TEST(mm_get_system_address, get__no_bytes_without_verifier__is_null)
+{
+    boot("verifier=off");
+    UCHAR *const va = user_pattern(1, 3);
+    const PMDL mdl = locked_mdl(va, PAGE_SIZE);
+
+    expect_no_address(mdl);
+    unlock_and_free(mdl);
+    pinion_user_free(va);
+}
+
 /* MmGetSystemAddressForMdlSafe-25: the rest of the buffer's last page, and the start of its first, can be
    touched. AddressSanitizer would tell of it, as tests/verifier/poison.c has it: nobody poisons without the verifier. */
 SILENT_TEST(mm_get_system_address, get__bytes_around_the_buffer_in_its_pages__can_be_touched)

@@ -801,3 +801,43 @@ TEST_UNTIDY(mm_reserved_mapping, map_and_unmap__above_dispatch_level__is_reporte
     expect_report(map_too_high, NULL);
     expect_report(unmap_too_high, NULL);
 }
+
+/* ---- Advancing ----------------------------------------------------------------------------------------- */
+
+/* MmMapLockedPagesWithReservedMapping-04 MmUnmapReservedMapping-02 MmAdvanceMdl-18: an MDL that was advanced meanwhile is
+   released as before; its address goes on without the byte offset. */
+SILENT_TEST(mm_reserved_mapping, unmap__after_advance__releases_all)
+{
+    UCHAR *const va = user_pages(4, PAGE_READWRITE), *const at = reserve(4);
+
+    for (int i = 0; i < 2; i++) {
+        const PMDL mdl = locked_mdl(va + 100, 3 * PAGE_SIZE);
+
+        map_at(at, mdl);
+        EXPECT_STATUS(MmAdvanceMdl(mdl, 200), STATUS_SUCCESS);
+        EXPECT_PTR_EQ(mdl->MappedSystemVa, at);
+        EXPECT_STATUS(MmAdvanceMdl(mdl, PAGE_SIZE), STATUS_SUCCESS);
+        EXPECT_PTR_EQ(mdl->MappedSystemVa, at + PAGE_SIZE);
+        MmUnmapReservedMapping(at, TAG, mdl);
+        EXPECT_EQ(counters_now().system_pages_mapped, 0);
+        MmUnlockPages(mdl);
+        IoFreeMdl(mdl);
+    }
+    MmFreeMappingAddress(at, TAG);
+    pinion_user_free(va);
+}
+
+static void write_reserved_read_locked(void *context HARNESS_UNUSED)
+{
+    UCHAR *const va = user_pages(1, PAGE_READONLY);
+    const PMDL mdl = mdl_over(va, PAGE_SIZE);
+
+    MmProbeAndLockPages(mdl, UserMode, IoReadAccess);
+    *(volatile UCHAR *)map_at(reserve(1), mdl) = 1;
+}
+
+/* MmMapLockedPagesWithReservedMapping-06: with the verifier, a buffer that was locked for reading is mapped for reading here too. */
+TEST_UNTIDY(mm_reserved_mapping, write__buffer_locked_for_reading__stops)
+{
+    EXPECT_EQ(run_until_stop(write_reserved_read_locked, NULL).code, ATTEMPTED_WRITE_TO_READONLY_MEMORY);
+}

@@ -96,8 +96,8 @@ SILENT_TEST(borrowed, own_mapping_of_a_partial__pages_still_locked__can_be_touch
     const PMDL other = locked_mdl(va, BYTES), source = map_part(va);
 
     unlock_and_free(source);
-    mapped[3] = 77;
-    EXPECT_EQ(va[PAGE_SIZE + 3], 77);
+    va[PAGE_SIZE + 3] = 77;
+    EXPECT_EQ(mapped[3], 77);
     IoFreeMdl(part);
     unlock_and_free(other);
     pinion_user_free(va);

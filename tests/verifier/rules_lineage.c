@@ -92,6 +92,20 @@ RULE_GOOD(PARTIAL_PASSED_BY_ADVANCE)
     free_all(source, va);
 }
 
+/* One that shares the mapping of its source has an address already; it is used all the same. */
+WARN_TEST(mistakes, partial_that_shares_the_mapping__passed_by_advance__warns, "partial-passed-by-advance")
+{
+    UCHAR *va = user_buffer();
+    PMDL source = locked_mdl(va, LENGTH), part;
+
+    MmGetSystemAddressForMdlSafe(source, NORMAL_NX);
+    part = part_of(source, va, PAGE_SIZE);
+    MmAdvanceMdl(source, PAGE_SIZE);
+    MmGetSystemAddressForMdlSafe(part, NORMAL_NX);
+    IoFreeMdl(part);
+    free_all(source, va);
+}
+
 /* A partial MDL that is kept for the next request is not held against anybody while nobody uses it. */
 SILENT_TEST(habits, partial_kept_for_the_next_source__is_silent)
 {

@@ -349,6 +349,16 @@ RULE_GOOD(MAP_NO_MEMORY)
     free_all(locked, va);
 }
 
+/* A number beyond all pages, of the host's too, is what memory that nobody has filled in mostly holds. */
+STOP_TEST(mistakes, map__number_that_was_never_filled_in__stops, DRIVER_VERIFIER_DETECTED_VIOLATION, 0x89)
+{
+    PMDL mdl = mdl_over(NULL, PAGE_SIZE);
+
+    MmGetMdlPfnArray(mdl)[0] = 0xCDCDCDCDCDCDCDCD;
+    mdl->MdlFlags |= MDL_PAGES_LOCKED;
+    MmGetSystemAddressForMdlSafe(mdl, NORMAL_NX);
+}
+
 RULE_BAD(NULL_MDL)
 {
     PIRP irp = IoAllocateIrp(1, FALSE);
