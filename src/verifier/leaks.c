@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TOLD_ALIKE = 4 };
+enum { MOST_TOLD_ALIKE = 16 };
 
 /* Leaks that would be told alike. */
 struct kind {
@@ -19,10 +19,10 @@ struct kind {
     unsigned             count;
 };
 
-static struct {
+struct left {
     struct kind *kinds;
     size_t       n, room;
-} left;
+};
 
 static bool is_of_kind(const struct kind *kind, enum vf_rule rule, const struct vf_mdl *entry)
 {
@@ -30,67 +30,72 @@ static bool is_of_kind(const struct kind *kind, enum vf_rule rule, const struct 
         && memcmp(kind->example->where, entry->where, sizeof(entry->where)) == 0;
 }
 
-static struct kind *find_kind(enum vf_rule rule, const struct vf_mdl *entry)
+static struct kind *find_kind(const struct left *left, enum vf_rule rule, const struct vf_mdl *entry)
 {
-    for (size_t i = 0; i < left.n; i++)
-        if (is_of_kind(&left.kinds[i], rule, entry))
-            return &left.kinds[i];
+    for (size_t i = 0; i < left->n; i++)
+        if (is_of_kind(&left->kinds[i], rule, entry))
+            return &left->kinds[i];
     return NULL;
 }
 
 /* NULL where there is no memory: each leak is told then. */
-static struct kind *add_kind(enum vf_rule rule, enum vf_event event, const struct vf_mdl *entry)
+static struct kind *add_kind(struct left *left, enum vf_rule rule, enum vf_event event, const struct vf_mdl *entry)
 {
-    if (left.n == left.room) {
-        const size_t room = left.room == 0 ? 64 : left.room * 2;
-        struct kind *kinds = realloc(left.kinds, room * sizeof(*kinds));
+    if (left->n == left->room) {
+        const size_t room = left->room == 0 ? 64 : left->room * 2;
+        struct kind *kinds = realloc(left->kinds, room * sizeof(*kinds));
 
         if (kinds == NULL)
             return NULL;
-        left.kinds = kinds;
-        left.room = room;
+        left->kinds = kinds;
+        left->room = room;
     }
-    left.kinds[left.n] = (struct kind){.rule = rule, .event = event, .example = entry};
-    return &left.kinds[left.n++];
+    left->kinds[left->n] = (struct kind){.rule = rule, .event = event, .example = entry};
+    return &left->kinds[left->n++];
 }
 
-static void tell(enum vf_rule rule, enum vf_event event, const struct vf_mdl *entry)
+static void tell(struct left *left, enum vf_rule rule, enum vf_event event, const struct vf_mdl *entry)
 {
-    struct kind *kind = find_kind(rule, entry);
+    struct kind *kind = find_kind(left, rule, entry);
 
     if (kind == NULL)
-        kind = add_kind(rule, event, entry);
+        kind = add_kind(left, rule, event, entry);
     if (kind == NULL || kind->count++ < MOST_TOLD_ALIKE)
         vf_warn(rule, (struct vf_case){.mdl = entry->mdl, .event = event});
 }
 
 /* What is lent goes with what it was lent for, whose leak is told elsewhere. */
-static void report_left(const struct vf_mdl *entry)
+static void report_left(const struct vf_mdl *entry, void *context)
 {
+    struct left *left = context;
+
     if (entry->state & VF_LENT)
         return;
     if (entry->state & VF_MAPPED)
-        tell(VF_MAPPING_LEAK, VF_EVENT_MAPPED, entry);
+        tell(left, VF_MAPPING_LEAK, VF_EVENT_MAPPED, entry);
     if (entry->user_mappings != 0)
-        tell(VF_USER_MAPPING_LEAK, VF_EVENT_MAPPED, entry);
+        tell(left, VF_USER_MAPPING_LEAK, VF_EVENT_MAPPED, entry);
     if (entry->state & VF_LOCKED)
-        tell(VF_LOCK_LEAK, VF_EVENT_LOCKED, entry);
+        tell(left, VF_LOCK_LEAK, VF_EVENT_LOCKED, entry);
     if (entry->state & VF_ALLOCATED)
-        tell(entry->head_freed != NULL ? VF_CHAIN_LEAK : VF_MDL_LEAK, VF_EVENT_ALLOCATED, entry);
+        tell(left, entry->head_freed != NULL ? VF_CHAIN_LEAK : VF_MDL_LEAK, VF_EVENT_ALLOCATED, entry);
     if (entry->state & VF_PAGES)
-        tell(VF_PAGES_LEAK, VF_EVENT_ALLOCATED, entry);
+        tell(left, VF_PAGES_LEAK, VF_EVENT_ALLOCATED, entry);
     else if (entry->state & VF_POOL_MDL)
-        tell(VF_PAGES_MDL_LEAK, VF_EVENT_ALLOCATED, entry);
+        tell(left, VF_PAGES_MDL_LEAK, VF_EVENT_ALLOCATED, entry);
 }
 
-static void report_rest(void)
+/* Each of them is a finding, though one line tells of all. */
+static void report_rest(struct machine *machine, const struct left *left)
 {
-    for (const struct kind *kind = left.kinds; kind < left.kinds + left.n; kind++)
-        if (kind->count > MOST_TOLD_ALIKE)
-            vf_warn_of_more(kind->rule, kind->example, kind->event, kind->count - MOST_TOLD_ALIKE);
-    free(left.kinds);
-    left.kinds = NULL;
-    left.n = left.room = 0;
+    for (const struct kind *kind = left->kinds; kind < left->kinds + left->n; kind++) {
+        const unsigned rest = kind->count - MOST_TOLD_ALIKE;
+
+        if (kind->count <= MOST_TOLD_ALIKE)
+            continue;
+        vf_warn_of_more(kind->rule, kind->example, kind->event, rest);
+        atomic_fetch_add(&machine->findings, rest - 1);
+    }
 }
 
 /*
@@ -121,9 +126,12 @@ static void report_reservations(struct machine *machine)
 
 void vf_report_leaks(struct machine *machine)
 {
+    struct left left = {0};
+
     vf_mark_rest_of_chains(machine);
-    vf_each(machine, report_left);
-    report_rest();
+    vf_each(machine, report_left, &left);
+    report_rest(machine, &left);
+    free(left.kinds);
     report_orphans(machine);
     report_reservations(machine);
 }

@@ -625,13 +625,13 @@ uint64_t vf_count_of_driver(struct machine *machine, const void *driver, PMDL *e
 }
 
 /* Only for the end of the machine: `visit` runs without the lock, when nobody else changes the record. */
-void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry))
+void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry, void *context), void *context)
 {
     const struct vf_state *state = machine->verifier;
 
     for (size_t i = 0; i < state->nbuckets; i++)
         for (const struct vf_mdl *entry = state->buckets[i]; entry != NULL; entry = entry->next)
-            visit(entry);
+            visit(entry, context);
 }
 
 struct vf_held vf_sum_held(struct machine *machine)

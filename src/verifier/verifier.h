@@ -185,7 +185,7 @@ struct vf_held vf_sum_held(struct machine *machine);
 /* These are out of every MDL's reach from here on, and how it came so has just been told. */
 void vf_record_told(struct machine *machine, int64_t pages, int64_t mappings);
 
-void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry));
+void vf_each(struct machine *machine, void (*visit)(const struct vf_mdl *entry, void *context), void *context);
 
 int  vf_record_boot(struct vf_state *state);
 void vf_record_shutdown(struct vf_state *state);
