@@ -6,24 +6,9 @@
  * whatever the driver wrote into its own structures.
  */
 
-#include "verifier/verifier.h"
+#include "verifier/about.h"
 
 #include "dma/dma.h"
-
-static struct machine *the(void)
-{
-    return &ke_the_machine;
-}
-
-static uint64_t address(const volatile void *p)
-{
-    return (uintptr_t)p;
-}
-
-static struct vf_case about(struct ke_site site, PMDL mdl)
-{
-    return (struct vf_case){.site = site, .mdl = mdl};
-}
 
 static struct vf_case about_made(struct ke_site site, const void *where)
 {

@@ -1,40 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The hooks: which rules each routine is held to, and what it adds to the record. A group of functions per routine. */
+/* The hooks of routines that take an MDL: which rules each is held to, and what it adds to the record. A group of functions per routine. */
 
-#include "io/io.h"
-#include "verifier/verifier.h"
-
-#include <stdlib.h>
-
-static struct machine *the(void)
-{
-    return &ke_the_machine;
-}
-
-static uint64_t flags_of(const MDL *mdl)
-{
-    return (USHORT)mdl->MdlFlags;
-}
-
-static uint64_t address(const volatile void *p)
-{
-    return (uintptr_t)p;
-}
-
-static struct vf_case about(struct ke_site site, PMDL mdl)
-{
-    return (struct vf_case){.site = site, .mdl = mdl};
-}
-
-static bool is_above(KIRQL limit)
-{
-    return ke_self()->irql > limit;
-}
-
-static bool has_state(PMDL mdl, uint32_t state)
-{
-    return (vf_state_of(the(), mdl) & state) != 0;
-}
+#include "verifier/about.h"
 
 /* ---- rules that many routines share ---- */
 
@@ -42,12 +9,6 @@ static void prefer_dispatch(struct ke_site site, PMDL mdl)
 {
     if (is_above(DISPATCH_LEVEL))
         vf_warn(VF_IRQL_TOO_HIGH, about(site, mdl));
-}
-
-static void irql_check(struct ke_site site, KIRQL most)
-{
-    if (is_above(most))
-        vf_warn(VF_IRQL_TOO_HIGH, about(site, NULL));
 }
 
 /* All that can be said of a routine that takes an MDL as it is. */
@@ -107,9 +68,6 @@ static void allocate_refused(void)
 {
     the()->verifier->mdl_refused = true;
 }
-
-/* Parameter 4 of bug check 0xC1. */
-enum { DAMAGED_IN_FRONT = 0x23, DAMAGED_BEHIND = 0x24, DAMAGED_IN_ONE_BIT = 0x32 };
 
 static void require_undamaged(struct ke_site site, PMDL mdl)
 {
@@ -402,11 +360,6 @@ static void require_pages_held(struct ke_site site, PMDL mdl)
     }
 }
 
-static bool can_ask_for_no_execute(void)
-{
-    return the()->options.windows >= KE_WINDOWS_8;
-}
-
 static void check_executable(struct ke_site site, const struct ke_map_call *call)
 {
     if (!call->priority_given || (call->priority & MdlMappingNoExecute) || !can_ask_for_no_execute())
@@ -587,245 +540,6 @@ static void pages_free_record(struct ke_site site, PMDL mdl)
     vf_record(the(), site, mdl, 0, VF_PAGES | VF_MAPPED, VF_EVENT_ALLOCATED);
 }
 
-/* ---- device memory ---- */
-
-static void io_space_map_check(struct ke_site site, uint64_t pa, SIZE_T bytes)
-{
-    const size_t npages = span_pages(pa, bytes);
-
-    if (is_above(DISPATCH_LEVEL))
-        vf_stop(VF_IO_MAP_IRQL, about(site, NULL), ke_self()->irql, pa, bytes, 0);
-    for (size_t i = 0; i < npages; i++) {
-        const PFN_NUMBER pfn = (pa >> SPAN_PAGE_SHIFT) + i;
-        uint32_t page;
-
-        if (mm_page_of_pfn(the(), pfn, &page) && !mm_pfn_is_held(the(), pfn))
-            vf_stop(VF_IO_MAP_UNLOCKED, about(site, NULL), pa, bytes, pfn, 0);
-    }
-}
-
-static void io_space_unmap_check(struct ke_site site, PVOID va, SIZE_T bytes)
-{
-    if (is_above(APC_LEVEL))
-        vf_stop(VF_IO_UNMAP_IRQL, about(site, NULL), ke_self()->irql, address(va), bytes, 0);
-}
-
-/* ---- contiguous memory ---- */
-
-/* Freeing it was for APC_LEVEL and below before Windows Server 2008. */
-static void contiguous_check(struct ke_site site, bool freeing)
-{
-    irql_check(site, freeing && the()->options.windows < KE_WINDOWS_VISTA ? APC_LEVEL : DISPATCH_LEVEL);
-}
-
-static void contiguous_mismatch_check(struct ke_site site, PVOID va)
-{
-    (void)va;
-    vf_warn(VF_CONTIGUOUS_MISMATCH, about(site, NULL));
-}
-
-/* ---- pool ---- */
-
-static void pool_allocate_check(struct ke_site site, ULONG pool, SIZE_T bytes, ULONG tag)
-{
-    const bool paged = pool & PagedPool;
-    const bool executable = !paged && !(pool & NonPagedPoolNx) && can_ask_for_no_execute();
-
-    if (bytes == 0)
-        vf_stop(VF_POOL_ZERO_BYTES, about(site, NULL), ke_self()->irql, pool, 0, 0);
-    if (tag == 0)
-        vf_warn(VF_POOL_NO_TAG, about(site, NULL));
-    if (is_above(paged ? APC_LEVEL : DISPATCH_LEVEL))
-        vf_stop(paged ? VF_POOL_PAGED_IRQL : VF_POOL_NONPAGED_IRQL, about(site, NULL), ke_self()->irql, pool, bytes, 0);
-    if (executable && (the()->options.verifier & KE_VERIFIER_CODE_INTEGRITY))
-        vf_stop(VF_POOL_EXECUTABLE_STOP, about(site, NULL), site.ip, pool, tag, 0);
-    if (executable && vf_first_warning_at(the(), site.ip))
-        vf_warn(VF_POOL_EXECUTABLE, about(site, NULL));
-}
-
-/* Whoever frees memory that a process still sees gives that process what the next owner writes there. */
-static void memory_free_check(struct ke_site site, PVOID va, SIZE_T bytes)
-{
-    PMDL mdl;
-
-    if (vf_find_shared(the(), address(va), bytes, &mdl))
-        vf_warn(VF_FREED_WHILE_SHARED, about(site, mdl));
-}
-
-static void pool_free_check(struct ke_site site, PVOID va, ULONG tag)
-{
-    struct mm_space *space;
-    struct ke_pool_block block;
-    const bool paged = mm_classify(the(), address(va), &space) == MM_KIND_PAGED_POOL;
-
-    (void)tag;
-    if (io_slot_of(the(), va) != NULL)
-        vf_stop(VF_POOL_FREE_OF_IRP, about(site, NULL), address(va), 0, 0, 0);
-    if (is_above(paged ? APC_LEVEL : DISPATCH_LEVEL))
-        vf_stop(paged ? VF_POOL_FREE_PAGED_IRQL : VF_POOL_FREE_NONPAGED_IRQL, about(site, NULL), ke_self()->irql,
-                paged ? PagedPool : NonPagedPoolNx, address(va), 0);
-    if (mm_pool_find(the(), address(va), &block))
-        memory_free_check(site, va, block.bytes);
-    if (has_state(va, VF_POOL_MDL) && !has_state(va, VF_PAGES))
-        vf_record(the(), site, va, 0, VF_POOL_MDL, VF_EVENT_FREED);
-}
-
-static const void *remember(struct ke_site site)
-{
-    return vf_stack_at(the(), site);
-}
-
-static void pool_damaged(struct ke_site site, const struct ke_pool_damage *damage)
-{
-    const struct vf_case of = {.site = site, .block = &damage->block};
-    const uint64_t block = damage->block.va, va = damage->va;
-
-    if (!damage->special)
-        vf_stop(VF_POOL_OVERRUN, of, block, va, damage->block.bytes, 0);
-    if (damage->one_bit)
-        vf_stop(VF_SPECIAL_ONE_BIT, of, block, va, 0, DAMAGED_IN_ONE_BIT);
-    if (va < block)
-        vf_stop(VF_SPECIAL_UNDERRUN, of, block, va, 0, DAMAGED_IN_FRONT);
-    vf_stop(VF_SPECIAL_OVERRUN, of, block, va, 0, DAMAGED_BEHIND);
-}
-
-/* ---- special pool ---- */
-
-/* The code says whether a driver is known to have done it, or the program that drives it. */
-static void stop_for_access(const enum vf_rule rules[2], struct vf_case of, const struct ke_access *access)
-{
-    const bool by_driver = ke_self()->driver != NULL;
-
-    vf_stop(rules[by_driver], of, access->va, access->write, access->ip, 0);
-}
-
-static void pool_fault(const struct ke_pool_fault *fault)
-{
-    static const enum vf_rule beyond[2] = {VF_SPECIAL_BEYOND, VF_SPECIAL_BEYOND_BY_DRIVER};
-    static const enum vf_rule freed[2] = {VF_SPECIAL_FREED, VF_SPECIAL_FREED_BY_DRIVER};
-
-    stop_for_access(fault->freed ? freed : beyond, (struct vf_case){.block = &fault->block}, &fault->access);
-}
-
-static void access_met_nothing(const struct ke_access *access)
-{
-    static const enum vf_rule beyond[2] = {VF_BEYOND_MDL, VF_BEYOND_MDL_BY_DRIVER};
-    static const enum vf_rule freed[2] = {VF_TOUCHED_AFTER_FREE, VF_TOUCHED_AFTER_FREE_BY_DRIVER};
-    bool is_freed;
-    PMDL mdl;
-
-    if (mdl_special_meets(the(), access->va, &mdl, &is_freed))
-        stop_for_access(is_freed ? freed : beyond, (struct vf_case){.mdl = mdl, .event = is_freed ? VF_EVENT_FREED : VF_EVENT_ALLOCATED}, access);
-}
-
-/* ---- IRPs ---- */
-
-static void irp_call_check(struct ke_site site, PDEVICE_OBJECT device, PIRP irp)
-{
-    if (is_above(DISPATCH_LEVEL))
-        vf_stop(VF_IRP_CALL_IRQL, about(site, NULL), ke_self()->irql, address(irp), 0, 0);
-    if (irp->Type != IO_TYPE_IRP)
-        vf_stop(VF_IRP_INVALID, about(site, NULL), address(irp), 0, 0, 0);
-    if (device == NULL || device->Type != IO_TYPE_DEVICE)
-        vf_stop(VF_IRP_NO_DEVICE, about(site, NULL), address(device), 0, 0, 0);
-    if (irp->CurrentLocation > 1)
-        vf_invariant_call(site, device, irp);
-}
-
-static void irp_call_record(struct ke_site site, PDEVICE_OBJECT device, PDRIVER_DISPATCH dispatch, KIRQL irql_before)
-{
-    const struct vf_case of = {.site = site, .dispatch = (const void *)dispatch};
-
-    if (ke_self()->irql != irql_before)
-        vf_stop(VF_IRP_DISPATCH_IRQL, of, address(device), irql_before, ke_self()->irql, 0);
-}
-
-static void irp_complete_check(struct ke_site site, PIRP irp)
-{
-    const PDRIVER_CANCEL routine = __atomic_load_n(&irp->CancelRoutine, __ATOMIC_RELAXED);
-    const NTSTATUS status = irp->IoStatus.Status;
-
-    vf_forget_not_mapped();
-    if (is_above(DISPATCH_LEVEL))
-        vf_stop(VF_IRP_COMPLETE_IRQL, about(site, NULL), ke_self()->irql, address(irp), 0, 0);
-    if (status == STATUS_PENDING || status == -1)
-        vf_stop(VF_IRP_COMPLETE_PENDING, about(site, NULL), (uint32_t)status, address(irp), 0, 0);
-    if (routine != NULL)
-        vf_stop(VF_IRP_COMPLETE_CANCEL, about(site, NULL), (uintptr_t)routine, address(irp), 0, 0);
-    vf_invariant_complete(site, irp);
-}
-
-/* Told of as a call from where the routine begins. */
-static void irp_passed_check(struct ke_site site, PIRP irp, PIO_COMPLETION_ROUTINE routine)
-{
-    const struct vf_case of = {.site = {.ip = (uintptr_t)routine + 1}};
-
-    (void)site;
-    if (__atomic_load_n(&irp->CancelRoutine, __ATOMIC_RELAXED) != NULL)
-        vf_warn(VF_IRP_PASSED_CANCELABLE, of);
-}
-
-static void irp_free_record(struct ke_site site, PIRP irp)
-{
-    (void)site;
-    vf_invariant_forget(irp);
-}
-
-/* ---- drivers ---- */
-
-enum { MOST_BLOCKS_TOLD = 4 };
-
-static void driver_unload_check(struct ke_site site, PDRIVER_OBJECT driver)
-{
-    struct ke_pool_block some[MOST_BLOCKS_TOLD];
-    struct vf_case of = {.site = site};
-    uint64_t nblocks, nmdls;
-
-    if (!(the()->options.verifier & KE_VERIFIER_POOL_TRACKING))
-        return;
-    vf_mark_rest_of_chains(the());
-    nmdls = vf_count_of_driver(the(), driver, &of.mdl);
-    nblocks = mm_pool_blocks_of_driver(the(), driver, some, MOST_BLOCKS_TOLD);
-    if (nblocks != 0) {
-        of.block = some;
-        of.more_blocks = (nblocks < MOST_BLOCKS_TOLD ? nblocks : MOST_BLOCKS_TOLD) - 1;
-    }
-    if (nmdls + nblocks != 0)
-        vf_stop(VF_DRIVER_LEFT_POOL, of, address(driver->DriverName.Buffer), 0, nmdls + nblocks, 0);
-}
-
-static void irp_free_check(struct ke_site site, PIRP irp)
-{
-    const struct io_slot *slot = io_slot_of(the(), irp);
-
-    if (irp->Type != IO_TYPE_IRP)
-        vf_stop(VF_IRP_FREE_OF_NONE, about(site, NULL), address(irp), 0, 0, 0);
-    if (slot != NULL && io_is_managers(slot))
-        vf_stop(VF_IRP_FREE_OF_THREADS, about(site, NULL), address(irp), 0, 0, 0);
-}
-
-static void irp_fsd_buffer_check(struct ke_site site, PDEVICE_OBJECT device, ULONG major, NTSTATUS status)
-{
-    vf_stop(VF_FSD_BAD_BUFFER, about(site, NULL), address(device), major, (uint32_t)status, 0);
-}
-
-static void irp_control_buffer_check(struct ke_site site, PDEVICE_OBJECT device, ULONG code, NTSTATUS status)
-{
-    vf_stop(VF_CONTROL_BAD_BUFFER, about(site, NULL), address(device), code, (uint32_t)status, 0);
-}
-
-static void irp_requester_check(struct ke_site site, const IRP *irp, uintptr_t sp)
-{
-    const struct io_slot *slot = io_slot_of(the(), irp);
-    const struct vf_case of = {.made = slot->allocated};
-
-    (void)site;
-    if (host_frame_is_left(&slot->status_frame, sp))
-        vf_stop(VF_IRP_STATUS_BLOCK_GONE, of, address(irp->UserIosb), 0, 0, 0);
-    if (host_frame_is_left(&slot->event_frame, sp))
-        vf_stop(VF_IRP_EVENT_GONE, of, address(irp->UserEvent), 0, 0, 0);
-}
-
 void vf_hooks_install(struct ke_hooks *hooks)
 {
     *hooks = (struct ke_hooks){
@@ -853,16 +567,12 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_is_read_locked = is_read_locked,
         .mdl_map_record = map_record,
         .mdl_map_failed_record = vf_note_not_mapped,
-        .irql_check = irql_check,
-        .access_met_nothing = access_met_nothing,
         .access_refused = vf_check_access,
         .pages_allocate_check = pages_allocate_check,
         .pages_allocate_record = pages_allocate_record,
         .pages_free_check = pages_free_check,
         .pages_free_record = pages_free_record,
         .protection_check = protection_check,
-        .io_space_map_check = io_space_map_check,
-        .io_space_unmap_check = io_space_unmap_check,
         .mdl_unmap_check = unmap_check,
         .mdl_unmap_record = unmap_record,
         .mdl_system_address_check = system_address_check,
@@ -870,27 +580,11 @@ void vf_hooks_install(struct ke_hooks *hooks)
         .mdl_advance_record = advance_record,
         .mdl_reuse_check = reuse_check,
         .mdl_use_check = use_check,
-        .memory_free_check = memory_free_check,
-        .contiguous_check = contiguous_check,
-        .contiguous_mismatch_check = contiguous_mismatch_check,
-        .pool_allocate_check = pool_allocate_check,
-        .pool_free_check = pool_free_check,
-        .remember = remember,
-        .pool_damaged = pool_damaged,
-        .pool_fault = pool_fault,
         .advise = vf_advice,
         .tell_code = vf_code_print,
         .tell_block = vf_block_print,
-        .irp_call_check = irp_call_check,
-        .irp_call_record = irp_call_record,
-        .irp_complete_check = irp_complete_check,
-        .irp_passed_check = irp_passed_check,
-        .irp_free_check = irp_free_check,
-        .irp_free_record = irp_free_record,
-        .irp_fsd_buffer_check = irp_fsd_buffer_check,
-        .irp_control_buffer_check = irp_control_buffer_check,
-        .irp_requester_check = irp_requester_check,
-        .driver_unload_check = driver_unload_check,
         .bug_check_report = vf_report,
     };
+    vf_memory_hooks_install(hooks);
+    vf_irp_hooks_install(hooks);
 }

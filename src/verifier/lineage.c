@@ -14,12 +14,7 @@
  * the use of such a partial MDL, never that it is there: drivers keep them as containers for the next request.
  */
 
-#include "verifier/verifier.h"
-
-static struct machine *the(void)
-{
-    return &ke_the_machine;
-}
+#include "verifier/about.h"
 
 void vf_require_alive(struct ke_site site, PMDL mdl)
 {

@@ -273,9 +273,11 @@ void vf_invariants_shutdown(struct vf_state *state);
 
 void vf_report_leaks(struct machine *machine);
 
-/* ---- hooks.c ---- */
+/* ---- hooks.c, memory.c, irp.c ---- */
 
-void vf_hooks_install(struct ke_hooks *hooks);
+void vf_hooks_install(struct ke_hooks *hooks);          /* all of these */
+void vf_memory_hooks_install(struct ke_hooks *hooks);
+void vf_irp_hooks_install(struct ke_hooks *hooks);
 
 /* ---- dma.c ---- */
 
