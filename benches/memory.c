@@ -115,7 +115,10 @@ static double measure_frame(const void *context)
     return in_child(bytes_of_frame, context);
 }
 
-/* What an MDL takes with the verifier, beyond what it takes without; without special pool, which is not the record, and of which there is only so much. */
+/*
+ * What an MDL takes with the verifier, beyond what it takes without; without special pool, which is not the record, and of which there is
+ * only so much.
+ */
 static double measure_record(const void *context)
 {
     static const struct mdls without = {"verifier=off", 1, OBJECTS, false};

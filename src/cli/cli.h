@@ -11,9 +11,11 @@
  *   verdict   what a session says of the driver
  *
  * Files, top to bottom: main.c and options.c (the command line), single.c (one session), systematic.c (sessions that each make one call
- * fail), session.c, run.c (set-up and tear-down), record.c (what a run tells its session), driver.c (the shared object), load.c (requests), check.c (what came back);
+ * fail), session.c, run.c (set-up and tear-down), record.c (what a run tells its session), driver.c (the shared object), load.c
+ * (requests), check.c (what came back);
  * verdict.c, report.c and progress.c (what the user sees), finding.c, sarif.c and junit.c (what other programs see). Beside the runs:
- * explain.c tells the verifier's rules; cc.c is the compiler's front; includes.c, functions.c, seh.c, rewriter.c and tokens.c make sources fit for it.
+ * explain.c tells the verifier's rules; cc.c is the compiler's front; includes.c, functions.c, seh.c, rewriter.c and tokens.c make sources
+ * fit for it.
  */
 #ifndef PINION_CLI_H
 #define PINION_CLI_H

@@ -45,7 +45,8 @@ static size_t skip_inline(const struct rewriter *rewriter, size_t at)
 
     if (rw_is_one_of(rewriter, at, words))
         return at + 1;
-    if (rw_is(rewriter, at, "__attribute__") && rw_is(rewriter, at + 1, "(") && rw_is(rewriter, at + 2, "(") && rw_is(rewriter, at + 3, "always_inline") && rw_is(rewriter, at + 4, ")"))
+    if (rw_is(rewriter, at, "__attribute__") && rw_is(rewriter, at + 1, "(") && rw_is(rewriter, at + 2, "(")
+        && rw_is(rewriter, at + 3, "always_inline") && rw_is(rewriter, at + 4, ")"))
         return rw_behind(rewriter, at + 1);
     return at;
 }
@@ -72,7 +73,8 @@ static bool is_declared(const struct rewriter *rewriter, size_t first, size_t na
     const struct token *wanted = rw_token_at(rewriter, name);
 
     for (size_t i = 0; i < first; i = rw_behind(rewriter, i))
-        if (rw_token_at(rewriter, i)->text_bytes == wanted->text_bytes && memcmp(rw_token_at(rewriter, i)->text, wanted->text, wanted->text_bytes) == 0)
+        if (rw_token_at(rewriter, i)->text_bytes == wanted->text_bytes
+            && memcmp(rw_token_at(rewriter, i)->text, wanted->text, wanted->text_bytes) == 0)
             return true;
     return false;
 }

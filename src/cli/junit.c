@@ -22,7 +22,9 @@ static size_t character_bytes(const unsigned char *text)
     for (size_t i = 1; i < n; i++)
         if ((text[i] & 0xC0) != 0x80)
             return 0;
-    if (n == 3 && ((text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] >= 0xA0) || (text[0] == 0xEF && text[1] == 0xBF && text[2] >= 0xBE)))
+    if (n == 3
+        && ((text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] >= 0xA0)
+            || (text[0] == 0xEF && text[1] == 0xBF && text[2] >= 0xBE)))
         return 0;
     return n == 4 && ((text[0] == 0xF0 && text[1] < 0x90) || (text[0] == 0xF4 && text[1] >= 0x90)) ? 0 : n;
 }

@@ -7,7 +7,8 @@
  *     run 2.1, calls 2 and 2.1 fail may meet more, which are numbered on: 2.3, ...
  *
  * The runs that begin with one call are its family. What a family meets for the first time belongs to it, though another family may
- * meet it too: so families depend on nothing but the first run, and a shard is a set of families, chosen by the ranks of the ids of the calls they begin with.
+ * meet it too: so families depend on nothing but the first run, and a shard is a set of families, chosen by the ranks of the ids of the
+ * calls they begin with.
  *
  *   call      a routine reached through the same frames of the driver (pinion_call)
  *   attempt   one run, and the call that it is to make fail, after those that lead to it
@@ -362,7 +363,8 @@ static void print_summary(const struct plan *plan)
     const size_t tried = plan->n - 1, ninterrupted = plan->attempts[tried].verdict == VERDICT_INTERRUPTED;
     char text[256];
 
-    printf("  %zu call%s failed, %zu well, %zu not well", tried, tried == 1 ? "" : "s", tried - plan->nbad - plan->nnot_made - ninterrupted, plan->nbad);
+    printf("  %zu call%s failed, %zu well, %zu not well", tried, tried == 1 ? "" : "s",
+           tried - plan->nbad - plan->nnot_made - ninterrupted, plan->nbad);
     if (plan->nnot_made > 0)
         printf(", %zu not made again", plan->nnot_made);
     if (options->nshards != 0)

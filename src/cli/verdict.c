@@ -222,7 +222,8 @@ bool verdict_interrupt(const struct session *session, char *text, size_t bytes)
     if (!session->cut_off)
         snprintf(text, bytes, "interrupted after %" PRIu64 " requests: the rest was not run", result->tally.requests);
     else
-        snprintf(text, bytes, "interrupted: it did not end then, and nothing is known of its requests%s%s", *place == '\0' ? "" : "; it was in ", place);
+        snprintf(text, bytes, "interrupted: it did not end then, and nothing is known of its requests%s%s",
+                 *place == '\0' ? "" : "; it was in ", place);
     return true;
 }
 

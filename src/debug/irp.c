@@ -64,7 +64,8 @@ static void print_location(const IO_STACK_LOCATION *location, bool is_current)
     if (location->DeviceObject != NULL)
         ke_print("           %s\n", debug_driver_of(location->DeviceObject, driver));
     if (location->CompletionRoutine != NULL)
-        ke_print("           %s\n", debug_routine((const void *)(ULONG_PTR)io_completion_of(location->CompletionRoutine, location->Context), routine));
+        ke_print("           %s\n",
+                 debug_routine((const void *)(ULONG_PTR)io_completion_of(location->CompletionRoutine, location->Context), routine));
     ke_print("            Args: %08lx %08lx %08lx %08lx\n", arguments[0], arguments[1], arguments[2], arguments[3]);
 }
 

@@ -205,8 +205,8 @@ static bool is_gone(struct vf_hold lock)
 static void print_state(const struct vf_mdl *entry)
 {
     static const struct debug_bit states[] = {
-        {VF_ALLOCATED, "allocated"}, {VF_LENT, "lent by the system"}, {VF_LOCKED, "locked"}, {VF_BUILT, "built for nonpaged memory"}, {VF_PARTIAL, "partial"},
-        {VF_MAPPED, "mapped"}, {VF_PAGES, "with pages of its own"}, {VF_POOL_MDL, "in pool"}, {0, NULL}};
+        {VF_ALLOCATED, "allocated"}, {VF_LENT, "lent by the system"}, {VF_LOCKED, "locked"}, {VF_BUILT, "built for nonpaged memory"},
+        {VF_PARTIAL, "partial"}, {VF_MAPPED, "mapped"}, {VF_PAGES, "with pages of its own"}, {VF_POOL_MDL, "in pool"}, {0, NULL}};
 
     ke_print("   On record:");
     debug_print_bits(states, entry->state);

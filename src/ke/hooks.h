@@ -103,7 +103,7 @@ struct ke_hooks {
     void (*mdl_map_obsolete_check)(struct ke_site site, PMDL mdl, KPROCESSOR_MODE mode);
     void (*mdl_reserved_map_check)(struct ke_site site, PMDL mdl);
     bool (*mdl_is_locked)(PMDL mdl);            /* it holds a lock, whatever its flags say */
-    bool (*mdl_is_read_locked)(PMDL mdl);       /* its pages, or its source's, were locked for IoReadAccess: its mapping must not be written through */
+    bool (*mdl_is_read_locked)(PMDL mdl);       /* its pages, or its source's, for IoReadAccess: its mapping is not to be written */
     void (*mdl_map_record)(struct ke_site site, PMDL mdl, PVOID va, KPROCESSOR_MODE mode);
     void (*mdl_map_failed_record)(struct ke_site site, PMDL mdl);           /* the routine returns NULL */
     void (*mdl_unmap_check)(struct ke_site site, PVOID va, PMDL mdl, bool user, bool mine);    /* `mine`: va is a user mapping of it here */

@@ -36,7 +36,10 @@ struct slot {
     bool     live;
 };
 
-/* Key: (C) constant (L) under the lock, but for slots, which whoever calls may own. Invariant: a slot is live or free, and its page can be touched while it is live. */
+/*
+ * Key: (C) constant (L) under the lock. A slot that is live belongs to whoever has its MDL.
+ * Invariant: a slot is live or in the ring, and its page can be touched while it is live.
+ */
 struct mdl_special {
     uintptr_t         base;             /* (C) */
     struct host_mutex lock;

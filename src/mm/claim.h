@@ -144,7 +144,7 @@ bool mm_claim(struct machine *machine, const struct mm_space *space, uint32_t fi
 /* A claim on exactly this range, in the thread's own row or a common one; NULL: there is none. */
 _Atomic uint64_t *mm_claim_find(struct machine *machine, const struct mm_space *space, uint32_t first, size_t n);
 
-/* Drop the first `passed` of the pages of a claim that mm_claim_find found; all of them, perhaps. False: somebody else was faster, look for another. */
+/* Drop the first `passed` of the pages of a claim that mm_claim_find found; all of them, perhaps. False: somebody else was faster. */
 bool mm_claim_shorten(_Atomic uint64_t *claim, const struct mm_space *space, uint32_t first, size_t n, size_t passed);
 
 /* Give up a claim that this thread has just made; where it has been broken meanwhile, its pages count it. */

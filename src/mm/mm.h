@@ -64,7 +64,7 @@ enum mm_frame_state {
  */
 struct mm_frame {
     _Atomic uint32_t pins;
-    uint32_t         owner_page;        /* SPACE, and special pool: index of the page in its space. CONTIGUOUS: pages of the block, in its first frame */
+    uint32_t         owner_page;        /* SPACE, and special pool: index of the page in its space. CONTIGUOUS: pages of the block, in its first */
     uint8_t          owner_space;       /* SPACE, and special pool: the space's id */
     uint8_t          dirty;             /* may hold bytes that are not zero */
     uint8_t          cache;             /* MEMORY_CACHING_TYPE + 1; 0: none yet */
@@ -85,7 +85,7 @@ struct mm_frame_want {
 bool       mm_page_of_pfn(const struct machine *machine, PFN_NUMBER pfn, uint32_t *page);
 PFN_NUMBER mm_pfn_of_page(const struct machine *machine, uint32_t page);
 void       mm_pfns_of_pages(const struct machine *machine, uint32_t page, size_t npages, PFN_NUMBER *pfns);
-size_t     mm_run_of_pfns(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, uint32_t *page);   /* pages in a row, from *page on; 0: no RAM */
+size_t     mm_run_of_pfns(const struct machine *machine, const PFN_NUMBER *pfns, size_t n, uint32_t *page);   /* in a row from *page; 0: no RAM */
 struct mm_frame *mm_frame(const struct machine *machine, uint32_t page);
 enum mm_frame_state mm_frame_state(const struct machine *machine, uint32_t page);
 PFN_NUMBER mm_highest_pfn(const struct machine *machine);

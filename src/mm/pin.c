@@ -3,7 +3,8 @@
  * Pins: locks on pages.
  *
  * A page of process memory or paged pool is pinned in its space: as part of a range that is claimed as a whole (claim.c),
- * or by its own count, for what is not a range or no longer one. Any other frame has a count of its own. A mapping of someone else's frame (an alias) is pinned through the frame. Host pages are counted in the total only.
+ * or by its own count, for what is not a range or no longer one. Any other frame has a count of its own. A mapping of someone else's frame
+ * (an alias) is pinned through the frame. Host pages are counted in the total only.
  *
  * Pin first, look afterwards: once the pin is there, whoever wants to take the page away sees it. A page that then turns
  * out not to be plainly valid is asked for again under the space's lock.

@@ -188,14 +188,19 @@ PVOID MmGetVirtualForPhysical(PHYSICAL_ADDRESS PhysicalAddress)
     return (PCHAR)system_address_of(machine, page) + span_offset(pa);
 }
 
-/* Is the address system memory that is always there: nonpaged pool, contiguous memory, or a mapping? Doc: ntddk/nf-ntddk-mmisnonpagedsystemaddressvalid */
+/*
+ * Is the address system memory that is always there: nonpaged pool, contiguous memory, or a mapping?
+ *
+ * Doc: ntddk/nf-ntddk-mmisnonpagedsystemaddressvalid
+ */
 BOOLEAN MmIsNonPagedSystemAddressValid(PVOID VirtualAddress)
 {
     struct machine *machine = ke_machine();
     struct mm_space *space;
     const enum mm_kind kind = mm_classify(machine, (uintptr_t)VirtualAddress, &space);
 
-    return (kind == MM_KIND_WINDOW || kind == MM_KIND_SYSTEM_PTE || kind == MM_KIND_SPECIAL_POOL) && mm_translate(machine, (uintptr_t)VirtualAddress) != MM_NO_PFN;
+    return (kind == MM_KIND_WINDOW || kind == MM_KIND_SYSTEM_PTE || kind == MM_KIND_SPECIAL_POOL)
+        && mm_translate(machine, (uintptr_t)VirtualAddress) != MM_NO_PFN;
 }
 
 /* ---- probes ---- */

@@ -131,7 +131,8 @@ static bool runs_past_last_page(const struct ke_dma_call *call, uint64_t rest)
 static void require_in_mdl(struct ke_site site, const struct ke_dma_call *call)
 {
     if (dma_offset_of(call->mdl, call->va) >= call->mdl->ByteCount)
-        vf_stop(VF_DMA_OUTSIDE, (struct vf_case){.site = site, .mdl = call->mdl, .va = (uintptr_t)call->va}, address(call->va), address(call->mdl), 0, 0);
+        vf_stop(VF_DMA_OUTSIDE, (struct vf_case){.site = site, .mdl = call->mdl, .va = (uintptr_t)call->va}, address(call->va),
+                address(call->mdl), 0, 0);
 }
 
 /* The routines of version 3 have statuses for a range that is none. */

@@ -109,7 +109,8 @@ static void report_orphans(struct machine *machine)
     const int64_t mappings = ke_system_mappings() - held.mappings - told.mappings;
 
     if (pages > 0)
-        ke_warn("pages-left-locked", "%lld page locks were never undone, and no MDL has them; an MDL was changed while it was locked", (long long)pages);
+        ke_warn("pages-left-locked", "%lld page locks were never undone, and no MDL has them; an MDL was changed while it was locked",
+                (long long)pages);
     if (mappings > 0)
         ke_warn("mappings-left", "%lld system mappings were never undone, and no MDL has them", (long long)mappings);
 }

@@ -318,7 +318,8 @@ void vf_warn_of_more(enum vf_rule rule, const struct vf_mdl *example, enum vf_ev
 
     host_symbols_begin();
     ke_finding_begin(&finding);
-    ke_warn(rules[rule].slug, "%s; and so it is with %u MDL%s more, which have these call stacks too", rules[rule].what, count, count == 1 ? "" : "s");
+    ke_warn(rules[rule].slug, "%s; and so it is with %u MDL%s more, which have these call stacks too", rules[rule].what, count,
+            count == 1 ? "" : "s");
     vf_mdl_print_from(example, event);
     host_symbols_end();
     ke_finding_end(&finding);

@@ -51,7 +51,10 @@ enum vf_mdl_state {
     VF_LENT      = 0x80,                /* allocated by a part of the system, which frees it: a driver must not */
 };
 
-enum vf_event { VF_EVENT_ALLOCATED, VF_EVENT_LOCKED, VF_EVENT_BUILT, VF_EVENT_PARTIAL, VF_EVENT_MAPPED, VF_EVENT_NOT_MAPPED, VF_EVENT_FREED, VF_EVENTS };
+enum vf_event {
+    VF_EVENT_ALLOCATED, VF_EVENT_LOCKED, VF_EVENT_BUILT, VF_EVENT_PARTIAL, VF_EVENT_MAPPED, VF_EVENT_NOT_MAPPED, VF_EVENT_FREED,
+    VF_EVENTS
+};
 
 /* A lock or a mapping: which MDL has it, and its number, which no other one ever gets. All zero: none. */
 struct vf_hold {

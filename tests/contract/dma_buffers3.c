@@ -249,7 +249,8 @@ TEST(dma_buffers3, from_mdl__of_contiguous_memory__is_shared_and_stays_the_drive
     put_adapter(adapter);
 }
 
-/* CreateCommonBufferFromMdl-01, CreateCommonBufferFromMdl-02, CreateCommonBufferFromMdl-03: unmapped, unaligned, chained or scattered MDLs are refused. */
+/* CreateCommonBufferFromMdl-01, CreateCommonBufferFromMdl-02, CreateCommonBufferFromMdl-03: unmapped, unaligned, chained or scattered MDLs
+   are refused. */
 TEST(dma_buffers3, from_mdl__of_what_does_not_fit__is_refused)
 {
     boot("layout=scattered");

@@ -46,7 +46,8 @@ static NTSTATUS build(const struct subject *subject, PMDL *target)
 
 /* ---- Where it is ----------------------------------------------------------------------------------------------- */
 
-/* BuildMdlFromScatterGatherList-01, BuildMdlFromScatterGatherList-15, BuildMdlFromScatterGatherList-16: the member of a version 2 table has the type of its page. */
+/* BuildMdlFromScatterGatherList-01, BuildMdlFromScatterGatherList-15, BuildMdlFromScatterGatherList-16: the member of a version 2 table has
+   the type of its page. */
 TEST(dma_build_mdl, member__of_a_version_2_table__has_the_documented_type)
 {
     const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION2, 64, 65536);
@@ -114,7 +115,8 @@ static void expect_covers(PMDL mdl, const SCATTER_GATHER_LIST *list)
     EXPECT_EQ(done, 0);
 }
 
-/* BuildMdlFromScatterGatherList-03, BuildMdlFromScatterGatherList-08, BuildMdlFromScatterGatherList-18: a new MDL describes exactly what the elements do. */
+/* BuildMdlFromScatterGatherList-03, BuildMdlFromScatterGatherList-08, BuildMdlFromScatterGatherList-18: a new MDL describes exactly what
+   the elements do. */
 TEST(dma_build_mdl, build__of_a_list_with_copies__describes_the_elements)
 {
     for (unsigned i = 0; i < 4; i++) {
@@ -172,7 +174,8 @@ TEST(dma_build_mdl, target__of_a_read__shows_what_the_device_wrote)
     pinion_user_free(subject.va);
 }
 
-/* BuildMdlFromScatterGatherList-13, BuildMdlFromScatterGatherList-14: the second call on a list with copies is STATUS_NONE_MAPPED and changes nothing. */
+/* BuildMdlFromScatterGatherList-13, BuildMdlFromScatterGatherList-14: the second call on a list with copies is STATUS_NONE_MAPPED and
+   changes nothing. */
 TEST(dma_build_mdl, build__twice_with_copies__is_none_mapped)
 {
     struct subject subject = make_by_width(32, TRUE);

@@ -100,7 +100,8 @@ TEST(dma_channel, members__by_their_documented_types__are_there)
 
 /* ---- The channel ----------------------------------------------------------------------------------------------- */
 
-/* AllocateAdapterChannel-02, AllocateAdapterChannel-05, AdapterControl-01, AdapterControl-03: the routine runs at once, at DISPATCH_LEVEL, with the device's current IRP. */
+/* AllocateAdapterChannel-02, AllocateAdapterChannel-05, AdapterControl-01, AdapterControl-03: the routine runs at once, at DISPATCH_LEVEL,
+   with the device's current IRP. */
 TEST(dma_channel, allocate__when_free__runs_the_routine_with_the_current_irp)
 {
     const PDMA_ADAPTER adapter = master(DEVICE_DESCRIPTION_VERSION1, 32, 65536);

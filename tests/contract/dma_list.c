@@ -446,7 +446,8 @@ TEST(dma_list, get__beyond_the_buffer__is_refused)
 
 /* ---- Copies ---------------------------------------------------------------------------------------------------- */
 
-/* GetScatterGatherList-09, PutScatterGatherList-01, BuildScatterGatherList-04: what a narrow device wrote is in the buffer after the put, not before. */
+/* GetScatterGatherList-09, PutScatterGatherList-01, BuildScatterGatherList-04: what a narrow device wrote is in the buffer after the put,
+   not before. */
 TEST(dma_list, read__through_registers__arrives_with_the_put)
 {
     struct subject subject = make_subject(300, 3 * PAGE_SIZE);
@@ -643,7 +644,8 @@ static NTSTATUS build(PDMA_ADAPTER adapter, const struct subject *subject, struc
     return status;
 }
 
-/* BuildScatterGatherList-02, BuildScatterGatherList-03, BuildScatterGatherList-04: the list is built in the caller's buffer if it is as large as calculated. */
+/* BuildScatterGatherList-02, BuildScatterGatherList-03, BuildScatterGatherList-04: the list is built in the caller's buffer if it is as
+   large as calculated. */
 TEST(dma_list, build__in_the_callers_buffer__needs_the_size_calculated)
 {
     struct subject subject = make_subject(500, 4 * PAGE_SIZE);
@@ -782,7 +784,8 @@ static void compare_with_model(uint64_t random, unsigned chains)
     }
 }
 
-/* GetScatterGatherList-05, GetScatterGatherList-08, PutScatterGatherList-01: random chains, ranges, widths and directions, against a copy of the bytes. */
+/* GetScatterGatherList-05, GetScatterGatherList-08, PutScatterGatherList-01: random chains, ranges, widths and directions, against a copy
+   of the bytes. */
 TEST(dma_list, random__transfers__agree_with_a_model)
 {
     compare_with_model(20240501, 60);

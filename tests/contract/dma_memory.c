@@ -35,7 +35,8 @@ static void expect_coherent(PDMA_ADAPTER adapter, UCHAR *va, uint64_t la, ULONG 
     free(seen);
 }
 
-/* AllocateCommonBuffer-01, AllocateCommonBuffer-02, AllocateCommonBuffer-04, FreeCommonBuffer-01: both sides see each other's bytes at once, at any size and width. */
+/* AllocateCommonBuffer-01, AllocateCommonBuffer-02, AllocateCommonBuffer-04, FreeCommonBuffer-01: both sides see each other's bytes at
+   once, at any size and width. */
 TEST(dma_memory, common_buffer__of_any_size_and_width__is_coherent_and_in_reach)
 {
     static const ULONG sizes[] = {1, 100, PAGE_SIZE, PAGE_SIZE + 1, 300000};

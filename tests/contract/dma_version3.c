@@ -184,7 +184,8 @@ static void renew(struct subject *subject)
     EXPECT_STATUS(subject->operations->InitializeDmaTransferContext(subject->adapter, &subject->context), STATUS_SUCCESS);
 }
 
-/* AllocateAdapterChannelEx-01, AllocateAdapterChannelEx-04, FreeAdapterObject-01: synchronous and without a routine, the resources are the caller's until it frees them. */
+/* AllocateAdapterChannelEx-01, AllocateAdapterChannelEx-04, FreeAdapterObject-01: synchronous and without a routine, the resources are the
+   caller's until it frees them. */
 TEST(dma_version3, channel__synchronous_without_a_routine__is_the_callers)
 {
     struct subject subject = make(32);
@@ -228,7 +229,8 @@ TEST(dma_version3, free_object__that_keeps_registers__leaves_them)
     end(&subject);
 }
 
-/* AllocateAdapterChannelEx-02, AllocateAdapterChannelEx-03: synchronous with a routine, it has run on return; busy, the call fails and nothing runs. */
+/* AllocateAdapterChannelEx-02, AllocateAdapterChannelEx-03: synchronous with a routine, it has run on return; busy, the call fails and
+   nothing runs. */
 TEST(dma_version3, channel__synchronous__runs_now_or_not_at_all)
 {
     struct subject subject = make(32);
@@ -261,7 +263,8 @@ TEST(dma_version3, channel__with_nobody_to_go_on__is_refused)
     end(&subject);
 }
 
-/* AllocateAdapterChannelEx-06, CancelAdapterChannel-01: a waiting request can be cancelled, one that has been served cannot; a context serves once. */
+/* AllocateAdapterChannelEx-06, CancelAdapterChannel-01: a waiting request can be cancelled, one that has been served cannot; a context
+   serves once. */
 TEST(dma_version3, cancel__of_a_waiting_request__takes_it_out)
 {
     struct subject subject = make(32);
@@ -316,7 +319,8 @@ static PVOID get_registers(struct subject *subject, ULONG registers)
     return base;
 }
 
-/* MapTransferEx-01, MapTransferEx-02, MapTransferEx-03, MapTransferEx-04, FlushAdapterBuffersEx-01: by a small list, and by few registers, the loop covers the chain exactly. */
+/* MapTransferEx-01, MapTransferEx-02, MapTransferEx-03, MapTransferEx-04, FlushAdapterBuffersEx-01: by a small list, and by few registers,
+   the loop covers the chain exactly. */
 TEST(dma_version3, map_ex__in_a_loop__covers_the_chain)
 {
     static const struct {
