@@ -193,20 +193,24 @@ const char *vf_advice(const char *slug)
     return "";
 }
 
-/* That of the subcode, else that of the code alone; NULL: a code of the driver's own. */
+/* Of the texts [from, to): the one of this code and subcode, -1 for the code alone; NULL: none. */
+static const struct vf_rule_text *find_text(int from, int to, ULONG code, int64_t subcode)
+{
+    for (int i = from; i < to; i++)
+        if (rules[i].code == code && rules[i].subcode == subcode)
+            return &rules[i];
+    return NULL;
+}
+
+/* The subcode's own text, or its rule's where a floor stops by itself; else that of the code alone. NULL: a code of the driver's own. */
 static const struct vf_rule_text *text_without_rule(ULONG code, uint64_t subcode)
 {
-    const struct vf_rule_text *found = NULL;
+    const int64_t wanted = subcode > INT32_MAX ? -1 : (int64_t)subcode;
+    const struct vf_rule_text *text = find_text(VF_RULES, VF_TEXTS, code, wanted);
 
-    for (int i = VF_RULES; i < VF_TEXTS; i++) {
-        if (rules[i].code != code)
-            continue;
-        if (rules[i].subcode >= 0 && (uint64_t)rules[i].subcode == subcode)
-            return &rules[i];
-        if (rules[i].subcode < 0)
-            found = &rules[i];
-    }
-    return found;
+    if (text == NULL && wanted != -1)
+        text = find_text(0, VF_RULES, code, wanted);
+    return text != NULL ? text : find_text(VF_RULES, VF_TEXTS, code, -1);
 }
 
 static void print_own_stack(void)
