@@ -156,12 +156,14 @@ RULE_GOOD(MAP_KERNEL_IRQL)
 /* MmGetSystemAddressForMdlSafe-21: of an MDL that has its address, nothing is mapped, and to map it before would be no remedy. */
 TEST_UNTIDY(rules_map, system_address__of_a_mapped_or_nonpaged_mdl_above_dispatch__warns)
 {
-    const struct stop mapped = run_until_stop(ask_for_address_again, NULL), nonpaged = run_until_stop(ask_for_nonpaged_address, NULL);
+    static void (*const bodies[])(void *) = {ask_for_address_again, ask_for_nonpaged_address};
 
-    EXPECT(!mapped.stopped);
-    EXPECT_EQ(stop_warnings(&mapped, "irql-too-high"), 1);
-    EXPECT(!nonpaged.stopped);
-    EXPECT_EQ(stop_warnings(&nonpaged, "irql-too-high"), 1);
+    for (SIZE_T i = 0; i < ARRAYSIZE(bodies); i++) {
+        const struct stop stop = run_until_stop(bodies[i], NULL);
+
+        EXPECT(!stop.stopped);
+        EXPECT_EQ(stop_warnings(&stop, "irql-too-high"), 1);
+    }
 }
 
 RULE_BAD(MAP_USER_IRQL)
