@@ -88,7 +88,8 @@ static void report_left(const struct vf_mdl *entry, void *context)
 /* Each of them is a finding, though one line tells of all. */
 static void report_rest(struct machine *machine, const struct left *left)
 {
-    for (const struct kind *kind = left->kinds; kind < left->kinds + left->n; kind++) {
+    for (size_t i = 0; i < left->n; i++) {
+        const struct kind *kind = &left->kinds[i];
         const unsigned rest = kind->count - MOST_TOLD_ALIKE;
 
         if (kind->count <= MOST_TOLD_ALIKE)
