@@ -212,7 +212,7 @@ static void print_state(const struct vf_mdl *entry)
     debug_print_bits(states, entry->state);
     ke_print("\n");
     if (entry->state & VF_LOCKED)
-        ke_print("      locks %zu pages\n", entry->npages_locked);
+        ke_print("      locks %u pages\n", entry->npages_locked);
     if (entry->mapping.mdl != NULL)
         ke_print("      mapped at %p\n", (void *)entry->mapped_at);
     if (entry->user_mappings != 0)

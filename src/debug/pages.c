@@ -41,7 +41,7 @@ static void print_lockers(struct machine *machine)
         MDL copy;
         const bool named = debug_peek(entries[i].mdl, &copy) && mm_process_name(machine, copy.Process, name, sizeof(name));
 
-        ke_print("%016lx %-16s %9zu  %s\n", (unsigned long)entries[i].mdl, named ? name : "-", entries[i].npages_locked,
+        ke_print("%016lx %-16s %9u  %s\n", (unsigned long)entries[i].mdl, named ? name : "-", entries[i].npages_locked,
                  debug_caller(entries[i].where[VF_EVENT_LOCKED], caller));
     }
     debug_print_more(DEBUG_ROWS, total);

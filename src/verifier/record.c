@@ -292,7 +292,7 @@ static void set_holds_locked(struct vf_state *state, struct vf_mdl *entry, uint3
     }
     if (set & (VF_LOCKED | VF_PAGES)) {
         entry->hold = new_hold_locked(state, entry->mdl);
-        entry->npages_locked = mdl_span(entry->mdl);
+        entry->npages_locked = (uint32_t)mdl_span(entry->mdl);
         entry->process = entry->mdl->Process;
         entry->advanced_to = 0;
         entry->locked_at_ms = ke_the_machine.options.lock_limit_ms == 0 ? 0 : vf_now_ms();
@@ -459,7 +459,7 @@ void vf_record_advanced(struct machine *machine, PMDL mdl, size_t passed)
     entry = *find_locked(state, mdl);
     if (entry != NULL) {
         entry->advanced_to = (uintptr_t)mdl->StartVa;
-        entry->npages_locked -= passed;
+        entry->npages_locked -= (uint32_t)passed;
         set_mapped_at(entry, (uintptr_t)mdl->MappedSystemVa);
     }
     host_mutex_unlock(&state->lock);

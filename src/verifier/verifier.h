@@ -75,13 +75,12 @@ struct vf_mdl {
     struct vf_mdl         *borrowers;   /* partial MDLs with a mapping of their own of pages that `hold` keeps, */
     struct vf_mdl         *next_borrower;       /* each of them */
     struct vf_hold         lender;      /* partial without a mapping of its own: whose mapping it shares */
-    size_t                 npages_locked;
     const void            *process;     /* whose memory it has locked last; NULL: the system's, or the host program's */
-    bool                   read_locked; /* its pages, or a partial MDL's source's, were locked for IoReadAccess */
     uintptr_t              advanced_to; /* MmAdvanceMdl has let go of the pages below */
     uintptr_t              mapped_at, buffer_at;        /* its own mapping, and the address that MmGetMdlVirtualAddress gave then */
-    size_t                 mapped_bytes;
+    uint32_t               npages_locked, mapped_bytes;
     uint32_t               locked_at_ms;        /* of the host's clock, where there is a limit to how long */
+    bool                   read_locked; /* its pages, or a partial MDL's source's, were locked for IoReadAccess */
     bool                   of_system;   /* freed: by the I/O manager or another part of the system, not by IoFreeMdl */
     const struct vf_stack *head_freed;  /* where the MDL in front of it in its chain was freed alone */
     const struct vf_stack *where[VF_EVENTS];
