@@ -883,21 +883,3 @@ TEST_UNTIDY(dma_rules, verification__switched_off__is_silent)
     EXPECT_EQ(end_of_it.exit_status, 0);
     EXPECT_EQ(stop_warnings(&end_of_it, NULL), 0);
 }
-
-static void free_object_of_no_channel(HARNESS_UNUSED void *context)
-{
-    const struct subject subject = make_with(describe(DEVICE_DESCRIPTION_VERSION3, 32, TRUE, 65536));
-
-    subject.operations->FreeAdapterObject(subject.adapter, DeallocateObjectKeepRegisters);
-}
-
-/* FreeAdapterObject-01: a stop that the DMA floor makes by itself is explained as the rule's is. */
-TEST_UNTIDY(dma_rules, object__freed_without_a_channel__is_explained)
-{
-    const struct stop stop = run_until_stop(free_object_of_no_channel, NULL);
-
-    EXPECT_EQ(stop.code, 0xE6);
-    EXPECT_EQ(stop.p[0], 0x04);
-    EXPECT(strstr(stop.stderr_text, "\nWhat to do: ") != NULL);
-    EXPECT(strstr(stop.stderr_text, "\nMore: pinion explain 0xE6/0x04\n") != NULL);
-}

@@ -6,6 +6,8 @@
 
 #include "stories.h"
 
+#include "../contract/dma_support.h"
+
 static void end_process_with_locks(HARNESS_UNUSED void *context)
 {
     const PEPROCESS process = pinion_process_create("holder");
@@ -180,4 +182,24 @@ TEST_UNTIDY(subjects, mapping_of_a_parent_that_is_gone__tells_the_parent)
     strncat(expected, parent + strlen("parent "), strcspn(parent + strlen("parent "), "\n"));
     EXPECT(strstr(stop.stderr_text, expected) != NULL);
     EXPECT(names(strstr(stop.stderr_text, expected), "mapped at", "map_it"));
+}
+
+/* ---- DMA --------------------------------------------------------------------------------------------------------- */
+
+static void free_object_of_no_channel(HARNESS_UNUSED void *context)
+{
+    const PDMA_ADAPTER adapter = get_adapter(describe(DEVICE_DESCRIPTION_VERSION3, 32, TRUE, 65536));
+
+    adapter->DmaOperations->FreeAdapterObject(adapter, DeallocateObjectKeepRegisters);
+}
+
+/* FreeAdapterObject-01: a stop that the DMA floor makes by itself is explained as the rule's is. */
+TEST_UNTIDY(subjects, object__freed_without_a_channel__is_explained)
+{
+    const struct stop stop = run_until_stop(free_object_of_no_channel, NULL);
+
+    EXPECT_EQ(stop.code, 0xE6);
+    EXPECT_EQ(stop.p[0], 0x04);
+    EXPECT(strstr(stop.stderr_text, "\nWhat to do: ") != NULL);
+    EXPECT(strstr(stop.stderr_text, "\nMore: pinion explain 0xE6/0x04\n") != NULL);
 }
