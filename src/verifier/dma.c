@@ -49,7 +49,7 @@ static void describe_check(struct ke_site site, const DEVICE_DESCRIPTION *descri
 
 static bool is_held(PMDL mdl)
 {
-    return (vf_state_of(the(), mdl) & (VF_LOCKED | VF_BUILT | VF_PARTIAL)) != 0
+    return has_state(mdl, VF_LOCKED | VF_BUILT | VF_PARTIAL)
         || mdl_has(mdl, MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL | MDL_IO_SPACE);
 }
 
@@ -63,7 +63,7 @@ static void require_held(struct ke_site site, PMDL mdl)
 
 static bool is_locked_for_reading(PMDL mdl)
 {
-    return (vf_state_of(the(), mdl) & VF_LOCKED) != 0 && !mdl_has(mdl, MDL_WRITE_OPERATION);
+    return has_state(mdl, VF_LOCKED) && !mdl_has(mdl, MDL_WRITE_OPERATION);
 }
 
 /* Of what is to be mapped. */
